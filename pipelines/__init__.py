@@ -1,0 +1,1 @@
+"""The three programs and their parts: configuration, construction, command line."""

@@ -1,0 +1,1 @@
+"""Masked-Faces, losses, and the programs that train and measure the networks."""
