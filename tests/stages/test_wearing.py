@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from vidunmask.errors import UsageError
+from vidunmask.stages.wearing import MaskWearing, Thresholds, lower_face
+
+FPS = 25
+
+
+def opacities(covered, look_ahead=8):
+    """Runs a track of coverages at 25 frames/s."""
+    wearing = MaskWearing()
+    series = [(index / FPS, share) for index, share in enumerate(covered)]
+    return np.array(
+        [wearing.step(time, share, series[index + 1 : index + 1 + look_ahead]) for index, (time, share) in enumerate(series)]
+    )
+
+
+def face68():
+    """A plain frontal face: jaw on a half ellipse, nose and mouth in the middle, in a 256-pixel crop."""
+    points = np.full((68, 2), 128.0)
+    angles = np.linspace(np.pi, 0, 17)
+    points[:17] = np.stack([128 + 80 * np.cos(angles), 110 + 110 * np.sin(angles)], axis=1)
+    points[30] = (128, 130)
+    points[31:36] = [(112, 140), (120, 143), (128, 145), (136, 143), (144, 140)]
+    points[48], points[54] = (100, 170), (156, 170)
+    points[55], points[57], points[59] = (145, 182), (128, 188), (111, 182)
+    return points
+
+
+def test_a_steady_mask_is_removed_from_the_first_frame_on():
+    assert (opacities([0.95] * 30) == 1).all()
+
+
+def test_a_bare_face_is_never_touched():
+    assert (opacities([0.03] * 30) == 0).all()
+
+
+def test_a_single_frame_of_wrong_segmentation_changes_nothing():
+    covered = np.full(40, 0.02)
+    covered[20] = 1.0
+    assert (opacities(covered) == 0).all()
+    assert (opacities(1 - covered) == 1).all()
+
+
+def test_between_the_thresholds_the_last_decision_stands():
+    assert (opacities([0.9] * 20 + [0.45] * 40)[-20:] == 1).all()
+    assert (opacities([0.1] * 20 + [0.45] * 40)[-20:] == 0).all()
+
+
+def test_a_mask_put_on_fades_in_without_a_jump_and_around_the_change():
+    opacity = opacities([0.0] * 25 + [1.0] * 25)
+    assert opacity[:20].max() == 0
+    assert opacity[30:].min() == 1
+    assert (np.diff(opacity) >= 0).all()
+    assert np.diff(opacity).max() <= 0.5
+    assert 0.2 <= opacity[25] <= 0.9
+
+
+def test_without_look_ahead_the_fade_follows_the_change():
+    opacity = opacities([0.0] * 25 + [1.0] * 25, look_ahead=0)
+    assert opacity[:26].max() == 0
+    assert opacity[-10:].min() == 1
+
+
+def test_a_chin_mask_stays_below_the_threshold_and_a_mask_below_the_nose_lies_above():
+    weights, _ = lower_face(face68(), 256)
+    rows = np.arange(256)[:, None]
+    below_the_mouth = np.broadcast_to(rows > 188, (256, 256))
+    below_the_nose = np.broadcast_to(rows > 148, (256, 256))
+    assert weights.sum() == pytest.approx(1, abs=1e-4)
+    assert weights[below_the_mouth].sum() < Thresholds().stop
+    assert weights[below_the_nose].sum() > Thresholds().start
+
+
+def test_thresholds_in_the_wrong_order_are_refused_with_their_values():
+    with pytest.raises(UsageError, match=r"start 0\.2, stop 0\.5"):
+        Thresholds(start=0.2, stop=0.5)
