@@ -1,0 +1,196 @@
+"""Lays the fills into the frames so that neither outline nor flicker is seen.
+
+In crop space, per track: the fill takes on the colour of the skin at its rim (a membrane in the sense of Perez et al., Poisson Image
+Editing, 2003, solved by pull-push), is averaged along the motion of the face, gets the grain of the picture around it, and
+fades out over the rim. Only then is it warped into the frame's own pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from vidunmask.stages.holes import RIM
+from vidunmask.stages.memory import TrackMemory
+from vidunmask.types import ByteArray, Fill, FloatArray, Frame, FrameFaces
+
+_FLOW = 128  # side of the picture on which motion is estimated
+_LARGE = 24.0  # grey levels: a difference at the rim this large is an edge (jaw, collar), not a tint
+_MOVED = 9.0  # grey levels by which a pixel may differ after motion compensation and still vouch for the past
+_JUMP = 30.0  # mean grey levels between frames after compensation: not the same scene any more
+_BORDER = 10  # pixels over which the alpha fades towards the crop's border
+_MAX_GRAIN = 5.0  # grey levels; more than that is texture, not noise
+
+
+@dataclass(slots=True)
+class _Past:
+    """What one track's last frame left behind."""
+
+    composed: FloatArray | None = None  # (S, S, 3) float32, the face without mask
+    small: ByteArray | None = None  # (F, F) grey crop, for motion
+    tint: FloatArray | None = None  # (S/4, S/4, 3), the colour correction
+    grain: float = 0.0  # grey levels
+    noise: ByteArray | FloatArray | None = None  # (S, S) float32, unit variance, the track's own
+
+
+class TemporalBlender:
+    """Turns fills into pictures to lay over the frames, one track's frame at a time.
+
+    strength: weight of the past where the picture has not changed, 0..1; 0 treats every frame alone. grain: whether the fill gets
+    the noise of its surroundings.
+    """
+
+    def __init__(self, *, strength: float = 0.8, grain: bool = True) -> None:
+        self.strength = strength
+        self.grain = grain
+        self._tracks: TrackMemory[_Past] = TrackMemory(_Past)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+
+    def step(self, fill: Fill, frame_index: int) -> tuple[ByteArray, FloatArray] | None:
+        """The picture (S, S, 3) uint8 and its alpha (S, S) float32 0..1 for one face; None where it must not be touched."""
+        if fill.opacity <= 0:
+            self._tracks.drop(fill.track_id)
+            return None
+        past = self._tracks.of(fill.track_id, frame_index, reset=fill.reset)
+        hole = (fill.mask > 0.5).astype(np.uint8)
+        depth = cv2.distanceTransform(hole, cv2.DIST_L2, 3)  # pixels from the hole's edge
+        rim = RIM * len(hole) / 256
+
+        trust, before = self._motion(past, fill.crop) if self.strength > 0 else (None, None)
+        tint = _tint(fill, ((depth > 0) & (depth <= rim)).astype(np.float32))
+        if past.tint is not None and trust is not None:
+            keep = self.strength * float(trust.mean())
+            tint = keep * past.tint + (1 - keep) * tint
+        size = len(hole)
+        composed = fill.image + cv2.resize(tint, (size, size), interpolation=cv2.INTER_LINEAR)
+        if trust is not None and before is not None:
+            keep_map = (self.strength * trust)[..., None]
+            composed += keep_map * (before - composed)
+        composed = np.where(hole[..., None] > 0, composed, fill.crop.astype(np.float32))
+
+        past.composed, past.tint = composed, tint
+        picture = self._with_grain(past, fill, composed, hole, depth > rim) if self.grain else composed
+        alpha = _smoothstep(depth / rim) * _border(size) * fill.opacity
+        return np.clip(picture + 0.5, 0, 255).astype(np.uint8), alpha.astype(np.float32)
+
+    def prune(self, frame_index: int) -> None:
+        """Forgets the tracks that have been away too long."""
+        self._tracks.prune(frame_index)
+
+    def _motion(self, past: _Past, crop: ByteArray) -> tuple[FloatArray | None, FloatArray | None]:
+        """How much each pixel's past can be trusted (S, S) 0..1, and the past moved to where the face is now (S, S, 3).
+
+        The motion is that of the masked face: cloth moves with the jaw under it. Where the last frame, moved along, does not look
+        like this one, the past is not used.
+        """
+        size = len(crop)
+        small = cv2.cvtColor(cv2.resize(crop, (_FLOW, _FLOW), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        last, past.small = past.small, small
+        if last is None or past.composed is None:
+            return None, None
+        flow = self._flow.calc(small, last, None)  # (F, F, 2), from now to before
+        grid = _grid(_FLOW)
+        moved = cv2.remap(last, grid + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        error = cv2.GaussianBlur(cv2.absdiff(small, moved).astype(np.float32), (0, 0), 2.0)
+        if float(error.mean()) > _JUMP:
+            past.tint = None
+            return None, None
+        trust = cv2.resize(np.exp(-((error / _MOVED) ** 2)), (size, size), interpolation=cv2.INTER_LINEAR)
+        scale = size / _FLOW
+        full = cv2.resize(flow, (size, size), interpolation=cv2.INTER_LINEAR) * scale
+        # Every resampling softens a little and the past is resampled again and again, so a still face is not resampled at all.
+        if float(np.abs(full).max()) < 0.3:
+            return trust, past.composed
+        return trust, cv2.remap(past.composed, _grid(size) + full, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+    def _with_grain(self, past: _Past, fill: Fill, composed: FloatArray, hole: ByteArray, inner: FloatArray) -> FloatArray:
+        """Adds the noise that the picture has around the hole and the fill has not."""
+        detail = cv2.cvtColor(fill.crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        detail -= cv2.GaussianBlur(detail, (0, 0), 1.5)
+        around = (cv2.dilate(hole, np.ones((25, 25), np.uint8)) > 0) & (hole == 0)
+        if int(around.sum()) < 500 or int(inner.sum()) < 500:
+            return composed
+        filled = cv2.cvtColor(composed, cv2.COLOR_RGB2GRAY)
+        filled = filled - cv2.GaussianBlur(filled, (0, 0), 1.5)
+        # The median ignores edges and pores that are not noise (1.48 turns it into a standard deviation).
+        missing = (1.48 * float(np.median(np.abs(detail[around])))) ** 2 - (1.48 * float(np.median(np.abs(filled[inner])))) ** 2
+        target = min(_MAX_GRAIN, max(0.0, missing) ** 0.5)
+        past.grain = target if past.noise is None else 0.9 * past.grain + 0.1 * target
+        if past.noise is None:
+            past.noise = _noise(fill.track_id, len(hole))
+        return composed + past.grain * past.noise[..., None]
+
+
+def blend(fills: Iterable[FrameFaces[Fill]], blender: TemporalBlender) -> Iterator[Frame]:
+    """Lays every fill into its frame. A frame without a mask worn in it passes through as the very same object."""
+    from vidunmask.video import pixels
+
+    for item in fills:
+        frame = item.frame
+        touched = False
+        for fill in item.faces:
+            result = blender.step(fill, frame.index)
+            if result is None:
+                continue
+            if not touched:
+                frame, touched = pixels.editable(frame), True
+            picture, alpha = result
+            pixels.paste_crop(frame, picture, alpha, fill.frame_to_crop)
+        blender.prune(frame.index)
+        yield frame
+
+
+def _tint(fill: Fill, rim: FloatArray) -> FloatArray:
+    """The colour (S/4, S/4, 3) to add to the fill so that it meets the skin at the rim (S, S) 0/1, smooth inside."""
+    size = len(rim) // 4
+    difference = cv2.subtract(fill.crop, fill.image, dtype=cv2.CV_32F)
+    most = cv2.transform(np.abs(difference), np.full((1, 3), 1 / 3, np.float32))
+    trust = rim / (1 + (cv2.GaussianBlur(most, (0, 0), 1.0) / _LARGE) ** 4)
+    weighted = cv2.resize(difference * trust[..., None], (size, size), interpolation=cv2.INTER_AREA)
+    weights = cv2.resize(trust, (size, size), interpolation=cv2.INTER_AREA)
+    return _pull_push(weighted, weights)
+
+
+def _pull_push(weighted: FloatArray, weights: FloatArray) -> FloatArray:
+    """Spreads values (H, W, C), given times their weights (H, W), smoothly to where the weights are zero.
+
+    Gortler et al., The Lumigraph, 1996, §3.3.2: averages at coarser and coarser levels, then filled back down.
+    """
+    if min(weights.shape) <= 2:
+        total = float(weights.sum())
+        mean = weighted.sum(axis=(0, 1)) / total if total > 1e-6 else np.zeros(weighted.shape[2], np.float32)
+        return np.broadcast_to(mean, weighted.shape).astype(np.float32)
+    coarse = _pull_push(cv2.pyrDown(weighted), cv2.pyrDown(weights))
+    wide = cv2.pyrUp(coarse, dstsize=weights.shape[::-1])
+    # A tenth of full coverage is enough to count as known.
+    known = np.clip(weights * 10, 0, 1)[..., None]
+    values = weighted / np.maximum(weights, 1e-6)[..., None]
+    return known * values + (1 - known) * wide
+
+
+def _smoothstep(x: FloatArray) -> FloatArray:
+    x = np.clip(x, 0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def _border(size: int) -> FloatArray:
+    """Alpha (S, S) that is zero on the crop's border and one `_BORDER` pixels inside."""
+    ramp = _smoothstep(np.minimum(np.arange(size), np.arange(size)[::-1]).astype(np.float32) / _BORDER)
+    return ramp[:, None] * ramp[None, :]
+
+
+def _grid(size: int) -> FloatArray:
+    """The coordinates (S, S, 2) float32 of a picture's own pixels, for cv2.remap."""
+    x, y = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
+    return np.stack([x, y], axis=2)
+
+
+def _noise(seed: int, size: int) -> FloatArray:
+    """Noise (S, S) float32 of unit variance, about as coarse as a compressed picture's."""
+    noise = np.random.default_rng(seed).standard_normal((size, size)).astype(np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), 0.8)
+    noise -= cv2.GaussianBlur(noise, (0, 0), 3.0)
+    return noise / float(noise.std())

@@ -1,0 +1,92 @@
+"""From the segmentation's probability to the hole that is filled: steady in time, whole, and a little larger than the mask."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from vidunmask.types import ByteArray, FloatArray
+
+# Pixels of a 256-pixel crop. A segmentation ends within about two pixels of the mask's edge, and an encoder smears the mask's
+# colour two more; what lies beyond is skin that both the camera and the network show, where the blend can compare the two.
+SAFETY = 4
+RIM = 5
+
+_GUIDE = 64  # side of the small picture on which frames are compared
+_SIGMA = 10.0  # grey levels: pixels that differ by this much do not vouch for each other
+_SPECK = 0.002  # of the crop's area: smaller parts are noise
+_GAP = 0.03  # of the crop's area: enclosed holes up to this size are prints and valves of the mask itself
+
+
+class MaskSmoother:
+    """Averages one track's probabilities over neighbouring frames where the picture itself stayed the same.
+
+    A temporal bilateral filter: the crop decides how much a neighbour says about a pixel, so a mask that is being pulled off is
+    not smeared over the frames before and after. Symmetric where frames ahead are known.
+    """
+
+    def __init__(self, *, reach: int = 2) -> None:
+        self._past: deque[tuple[FloatArray, FloatArray]] = deque(maxlen=reach)
+        self._reach = reach
+
+    def step(
+        self, probability: FloatArray, guide: FloatArray, ahead: Sequence[tuple[FloatArray, FloatArray]] = ()
+    ) -> FloatArray:
+        """The smoothed probability (S, S) float32, for one and its neighbours ``ahead``, each (probability, guide)."""
+        size = probability.shape[0]
+        total = probability.copy()
+        weights = np.ones_like(probability)
+        for distance, (other, other_guide) in [
+            *((len(self._past) - i, past) for i, past in enumerate(self._past)),
+            *((i + 1, future) for i, future in enumerate(ahead[: self._reach])),
+        ]:
+            alike = np.exp(-(((guide - other_guide) / _SIGMA) ** 2)) * (0.7**distance)
+            weight = cv2.resize(alike, (size, size), interpolation=cv2.INTER_LINEAR)
+            total += weight * other
+            weights += weight
+        self._past.append((probability, guide))
+        return total / weights
+
+
+def guide_of(crop: ByteArray) -> FloatArray:
+    """A small blurred grey picture (64, 64) float32 of a crop (S, S, 3), on which frames are compared."""
+    grey = cv2.cvtColor(cv2.resize(crop, (_GUIDE, _GUIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    return cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1.0)
+
+
+def hole_of(probability: FloatArray, region: ByteArray) -> FloatArray:
+    """The hole (S, S) float32 0/1 to fill, for a probability (S, S).
+
+    Parts that do not touch the lower face ``region`` (S, S) 0/1 are somebody's collar or noise and are left alone. Prints and
+    valves that the mask encloses are closed. The result reaches `SAFETY` + `RIM` pixels beyond the mask.
+    """
+    size = probability.shape[0]
+    binary = (probability > 0.5).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
+    touching = np.bincount(labels[region > 0], minlength=count)
+    keep = (touching > _SPECK * size * size / 2) & (stats[:, cv2.CC_STAT_AREA] > _SPECK * size * size)
+    keep[0] = False
+    binary = keep[labels].astype(np.uint8)
+    if not binary.any():
+        return binary.astype(np.float32)
+    grow = max(1, round((SAFETY + RIM) * size / 256))
+    binary = cv2.dilate(binary, _disc(grow))
+    # Closing comes after growing: a gap that the growth nearly closed is not worth a seam of its own.
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(1 - binary, connectivity=4)
+    inside = (
+        (stats[:, cv2.CC_STAT_LEFT] > 0)
+        & (stats[:, cv2.CC_STAT_TOP] > 0)
+        & (stats[:, cv2.CC_STAT_LEFT] + stats[:, cv2.CC_STAT_WIDTH] < size)
+        & (stats[:, cv2.CC_STAT_TOP] + stats[:, cv2.CC_STAT_HEIGHT] < size)
+    )
+    small = stats[:, cv2.CC_STAT_AREA] < _GAP * size * size
+    fill = inside & small
+    fill[0] = False
+    return np.maximum(binary, fill[labels].astype(np.uint8)).astype(np.float32)
+
+
+def _disc(radius: int) -> ByteArray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(np.uint8)

@@ -1,0 +1,278 @@
+"""Runs the two networks over the crops: where is the mask, is it worn, what lies under it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vidunmask import geometry
+from vidunmask.errors import DeviceError
+from vidunmask.stages.holes import MaskSmoother, guide_of, hole_of
+from vidunmask.stages.memory import TrackMemory
+from vidunmask.stages.wearing import MaskWearing, Thresholds, lower_face
+from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, FrameFaces
+
+log = logging.getLogger(__name__)
+
+
+class Unmasker:
+    """Owns both networks and the device they run on; takes and returns numpy.
+
+    segmenter: image (B, 3, S, S) in 0..1 to logits (B, 1, S, S). inpainter: image and mask (B, 1, S, S) to a fill (B, 3, S, S).
+    dtype: float32, or bfloat16 for autocast. batch: faces in one call; it is halved for good where the device's memory does not
+    suffice. compile: torch.compile both networks.
+    """
+
+    def __init__(
+        self,
+        segmenter: nn.Module,
+        inpainter: nn.Module,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        batch: int = 16,
+        compile: bool = False,
+    ) -> None:
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.batch = batch
+        self.seconds = {"segment": 0.0, "inpaint": 0.0}
+        self._segmenter: Callable[..., Tensor] = self._prepare(segmenter, compile=compile)
+        self._inpainter: Callable[..., Tensor] = self._prepare(inpainter, compile=compile)
+
+    def _prepare(self, network: nn.Module, *, compile: bool) -> Callable[..., Tensor]:
+        network = network.to(self.device, memory_format=torch.channels_last).eval()
+        return torch.compile(network, dynamic=True) if compile else network
+
+    def segment(self, images: Sequence[ByteArray]) -> FloatArray:
+        """Probabilities (N, S, S) float32 of a mask, for crops (S, S, 3) uint8 RGB. NaN where the network gave none."""
+        began = time.perf_counter()
+        result = self._run(lambda image: torch.sigmoid(self._segmenter(image).float())[:, 0], _images(images))
+        self.seconds["segment"] += time.perf_counter() - began
+        return result.numpy()
+
+    def inpaint(self, images: Sequence[ByteArray], holes: Sequence[FloatArray]) -> FloatArray:
+        """Fills (N, S, S, 3) float32 in 0..255 for crops and holes (S, S) in 0..1. NaN where the network gave none."""
+        began = time.perf_counter()
+        masks = torch.from_numpy(np.stack(holes))[:, None]  # (N, 1, S, S)
+        result = self._run(lambda image, mask: self._inpainter(image, mask).float() * 255, _images(images), masks)
+        self.seconds["inpaint"] += time.perf_counter() - began
+        return result.permute(0, 2, 3, 1).numpy()
+
+    # inference_mode and autocast are thread-local and would leak through a generator's yield, so they stand here.
+    @torch.inference_mode()
+    def _run(self, network: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """Runs all inputs (N, ...) in batches; uint8 becomes 0..1 on the device. Returns float32 on the CPU."""
+        results: list[Tensor] = []
+        start, count = 0, len(inputs[0])
+        while start < count:
+            try:
+                with self._autocast():
+                    results.append(network(*(self._to_device(x[start : start + self.batch]) for x in inputs)).cpu())
+            except torch.OutOfMemoryError as error:
+                if self.batch == 1:
+                    raise DeviceError(f"--device {self.device}: its memory does not suffice for one face; try --device cpu") from error
+                self.batch = max(1, min(self.batch, count - start) // 2)
+                log.warning("%s ran out of memory, going on with batches of %d faces", self.device, self.batch)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            start += len(results[-1])
+        return torch.cat(results)
+
+    def _to_device(self, values: Tensor) -> Tensor:
+        # A picture crosses the bus as bytes and is already channels-last, since it comes from (S, S, 3) arrays.
+        values = values.to(self.device, non_blocking=True)
+        return values.float() / 255 if values.dtype == torch.uint8 else values
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+
+def _images(images: Sequence[ByteArray]) -> Tensor:
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)  # (N, 3, S, S), channels last in memory
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmented:
+    """A crop with the segmentation of its mask; lives only between the parts of this stage."""
+
+    crop: FaceCrop
+    probability: FloatArray  # (S, S) float32
+    guide: FloatArray  # (64, 64) float32, see holes.guide_of
+    covered: float  # 0..1, share of the lower face under the mask
+    opacity: float = 0.0
+    failed: bool = False
+
+
+def unmask(
+    crops: Iterable[FrameFaces[FaceCrop]],
+    unmasker: Unmasker,
+    *,
+    min_faces: int = 16,
+    max_frames: int = 8,
+    look_ahead: int = 8,
+    thresholds: Thresholds | None = None,
+    temporal: bool = True,
+) -> Iterator[FrameFaces[Fill]]:
+    """Segments every crop, decides per track whether a mask is worn, and fills the faces that wear one.
+
+    Frames are gathered until they hold ``min_faces`` faces or are ``max_frames`` many, so that one call of a network serves
+    several. ``look_ahead`` frames are held back for the decision and for the smoothing of the masks. temporal=False takes every
+    frame alone: nothing is smoothed and the decision has no past. A face for which a network gives NaN passes through untouched.
+    """
+    segmented = _segment(crops, unmasker, min_faces=min_faces, max_frames=max_frames)
+    settled = _settle(segmented, look_ahead=look_ahead, thresholds=thresholds) if temporal else _alone(segmented, thresholds)
+    yield from _inpaint(settled, unmasker, min_faces=min_faces, max_frames=max_frames)
+
+
+def _gather(items: Iterable[FrameFaces], *, min_faces: int, max_frames: int) -> Iterator[list[FrameFaces]]:
+    held: list[FrameFaces] = []
+    faces = 0
+    for item in items:
+        held.append(item)
+        faces += len(item.faces)
+        if faces >= min_faces or len(held) >= max_frames:
+            yield held
+            held, faces = [], 0
+    if held:
+        yield held
+
+
+def _segment(
+    crops: Iterable[FrameFaces[FaceCrop]], unmasker: Unmasker, *, min_faces: int, max_frames: int
+) -> Iterator[FrameFaces[Segmented]]:
+    zones: dict[int, FloatArray] = {}  # weights of the lower face by crop size
+    for group in _gather(crops, min_faces=min_faces, max_frames=max_frames):
+        faces = [crop for item in group for crop in item.faces]
+        done: deque[Segmented] = deque()
+        probabilities = unmasker.segment([crop.image for crop in faces]) if faces else ()
+        for crop, probability in zip(faces, probabilities, strict=True):
+            failed = not np.isfinite(probability).all()
+            if failed:
+                probability = np.zeros_like(probability)
+            size = len(probability)
+            if size not in zones:
+                zones[size] = lower_face(_template(size), size)[0]
+            covered = float((zones[size] * probability).sum())
+            done.append(Segmented(crop, probability, guide_of(crop.image), covered, failed=failed))
+        for item in group:
+            yield FrameFaces(item.frame, tuple(done.popleft() for _ in item.faces))
+
+
+def _template(size: int) -> FloatArray:
+    return (geometry.TEMPLATE68 + 0.5) * (size / geometry.CROP_SIZE) - 0.5
+
+
+def _settle(
+    items: Iterable[FrameFaces[Segmented]], *, look_ahead: int, thresholds: Thresholds | None
+) -> Iterator[FrameFaces[Segmented]]:
+    """Sets the opacity and smooths the probability of every face, from its track's past and up to ``look_ahead`` frames ahead."""
+    wearing: TrackMemory[MaskWearing] = TrackMemory(lambda: MaskWearing(thresholds))
+    smoothers: TrackMemory[MaskSmoother] = TrackMemory(MaskSmoother)
+    window: deque[FrameFaces[Segmented]] = deque()
+
+    def settle(item: FrameFaces[Segmented]) -> FrameFaces[Segmented]:
+        index, seconds = item.frame.index, float(item.frame.time)
+        faces = []
+        for face in item.faces:
+            track, reset = face.crop.track_id, face.crop.reset
+            ahead = _ahead(track, window)
+            opacity = wearing.of(track, index, reset=reset).step(
+                seconds, face.covered, [(float(frame.time), later.covered) for frame, later in ahead]
+            )
+            probability = smoothers.of(track, index, reset=reset).step(
+                face.probability, face.guide, [(later.probability, later.guide) for _, later in ahead]
+            )
+            faces.append(replace(face, opacity=0.0 if face.failed else opacity, probability=probability))
+        wearing.prune(index)
+        smoothers.prune(index)
+        return FrameFaces(item.frame, tuple(faces))
+
+    for item in items:
+        window.append(item)
+        if len(window) > look_ahead:
+            yield settle(window.popleft())
+    while window:
+        yield settle(window.popleft())
+
+
+def _ahead(track_id: int, window: Iterable[FrameFaces[Segmented]]) -> list[tuple[object, Segmented]]:
+    """The next frames of a track with its face in each, up to where it ends or is reset."""
+    found = []
+    for item in window:
+        face = next((face for face in item.faces if face.crop.track_id == track_id), None)
+        if face is None or face.crop.reset:
+            break
+        found.append((item.frame, face))
+    return found
+
+
+def _alone(items: Iterable[FrameFaces[Segmented]], thresholds: Thresholds | None) -> Iterator[FrameFaces[Segmented]]:
+    for item in items:
+        faces = tuple(
+            replace(face, opacity=0.0 if face.failed else MaskWearing(thresholds).step(0.0, face.covered)) for face in item.faces
+        )
+        yield FrameFaces(item.frame, faces)
+
+
+def _inpaint(
+    items: Iterable[FrameFaces[Segmented]], unmasker: Unmasker, *, min_faces: int, max_frames: int
+) -> Iterator[FrameFaces[Fill]]:
+    regions: dict[int, ByteArray] = {}
+    warned = False
+    for group in _gather(items, min_faces=min_faces, max_frames=max_frames):
+        holes: dict[int, FloatArray] = {}
+        worn: list[Segmented] = []
+        for face in (face for item in group for face in item.faces):
+            size = len(face.probability)
+            if size not in regions:
+                regions[size] = lower_face(_template(size), size)[1]
+            if face.opacity > 0:
+                holes[id(face)] = hole_of(face.probability, regions[size])
+                if holes[id(face)].any():
+                    worn.append(face)
+        images = unmasker.inpaint([face.crop.image for face in worn], [holes[id(face)] for face in worn]) if worn else ()
+        fills = {id(face): image for face, image in zip(worn, images, strict=True)}
+        for item in group:
+            out = []
+            for face in item.faces:
+                image = fills.get(id(face))
+                finite = image is not None and bool(np.isfinite(image).all())
+                if (face.failed or (image is not None and not finite)) and not warned:
+                    log.warning("a network gave NaN at frame %d: such faces are left as they are", item.frame.index)
+                    warned = True
+                out.append(_fill(face, image if finite else None, holes.get(id(face))))
+            yield FrameFaces(item.frame, tuple(out))
+
+
+def _fill(face: Segmented, image: FloatArray | None, hole: FloatArray | None) -> Fill:
+    """Composes crop and fill by eq. 1 of the paper; without an image the face passes untouched."""
+    crop = face.crop
+    confidence = float(np.abs(2 * face.probability - 1).mean())
+    if image is None or hole is None:
+        empty = np.zeros(crop.image.shape[:2], np.float32)
+        composed, hole, opacity = crop.image, empty, 0.0
+    else:
+        composed = np.where(hole[..., None] > 0, np.clip(image + 0.5, 0, 255).astype(np.uint8), crop.image)
+        opacity = face.opacity
+    return Fill(
+        track_id=crop.track_id,
+        crop=crop.image,
+        image=composed,
+        mask=hole,
+        frame_to_crop=crop.frame_to_crop,
+        opacity=opacity,
+        confidence=confidence,
+        reset=crop.reset,
+    )

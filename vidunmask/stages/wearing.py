@@ -1,0 +1,94 @@
+"""Does this face wear a mask? A decision per track, with hysteresis, over time.
+
+Only a worn mask is removed. What decides is how much of the lower face the segmentation covers, weighted towards the mouth: a mask
+under the chin covers the chin and leaves the mouth free, a mask below the nose covers the mouth.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidunmask.errors import UsageError
+from vidunmask.types import ByteArray, FloatArray
+
+MOUTH_SHARE = 0.7  # of the weight; the chin has the rest, so that a chin mask alone stays below every sensible threshold
+_MOUTH = (31, 35, 54, 55, 57, 59, 48)  # dlib indices: nose wings, mouth corners, lower lip
+_CHIN = (48, 54, 11, 10, 9, 8, 7, 6, 5)  # mouth corners and the lower jaw
+
+
+def lower_face(landmarks: FloatArray, size: int) -> tuple[FloatArray, ByteArray]:
+    """Where a worn mask must lie, for landmarks (68, 2) in crop pixels.
+
+    Returns weights (S, S) float32 that sum to 1, for the share covered, and a region (S, S) uint8 0/1: nose to chin, jaw to jaw.
+    """
+    import cv2
+
+    def polygon(indices: Sequence[int]) -> FloatArray:
+        canvas = np.zeros((size, size), np.uint8)
+        cv2.fillConvexPoly(canvas, cv2.convexHull(np.round(landmarks[list(indices)]).astype(np.int32)), 1)
+        return canvas.astype(np.float32)
+
+    mouth, chin = polygon(_MOUTH), polygon(_CHIN)
+    chin = np.clip(chin - mouth, 0, 1)
+    weights = MOUTH_SHARE * mouth / mouth.sum() + (1 - MOUTH_SHARE) * chin / chin.sum()
+    return weights.astype(np.float32), polygon((*range(2, 15), 30)).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When a mask counts as worn. Shares of the lower face, times in seconds."""
+
+    start: float = 0.55  # covered to begin
+    stop: float = 0.35  # covered to go on
+    persistence: float = 0.2  # the decision is made on the median over this time before and after
+    ramp: float = 0.15  # how long a fade in or out takes
+
+    def __post_init__(self) -> None:
+        if not 0 < self.stop <= self.start <= 1:
+            raise UsageError(f"wearing thresholds start {self.start}, stop {self.stop}: need 0 < stop <= start <= 1")
+        if self.persistence < 0 or self.ramp < 0:
+            raise UsageError(f"wearing times {self.persistence}, {self.ramp}: must not be negative")
+
+
+class MaskWearing:
+    """The decision for one track, fed frame by frame.
+
+    ``ahead`` lets it look into the window of a file: the median is then centred and the fade lies around the change rather than
+    after it. Without it (live) both use the past alone.
+    """
+
+    def __init__(self, thresholds: Thresholds | None = None) -> None:
+        self.thresholds = thresholds or Thresholds()
+        self._covered: deque[tuple[float, float]] = deque()  # (seconds, share covered)
+        self._worn: deque[tuple[float, bool]] = deque()
+
+    def step(self, time: float, covered: float, ahead: Sequence[tuple[float, float]] = ()) -> float:
+        """The opacity 0..1 of the edit at ``time`` seconds, for a share ``covered`` 0..1 of the lower face.
+
+        ``ahead`` holds (time, covered) of the next frames of the same track, in order, none of them behind a reset.
+        """
+        t = self.thresholds
+        self._covered.append((time, covered))
+        while self._covered[0][0] < time - t.persistence:
+            self._covered.popleft()
+        samples = [*self._covered, *ahead]
+        worn = self._worn[-1][1] if self._worn else None
+        decisions: list[tuple[float, bool]] = []
+        for when in (time, *(when for when, _ in ahead)):
+            near = [share for at, share in samples if abs(at - when) <= t.persistence + 1e-6]
+            median = float(np.median(near))
+            # A track's first frame has no history: halfway between the thresholds decides.
+            bar = (t.start + t.stop) / 2 if worn is None else t.stop if worn else t.start
+            worn = median >= bar
+            decisions.append((when, worn))
+        self._worn.append(decisions[0])
+        while self._worn[0][0] < time - t.ramp:
+            self._worn.popleft()
+        # With look-ahead the fade is centred on the change, so it looks half as far to each side.
+        reach = t.ramp / 2 if ahead else t.ramp
+        near_worn = [on for at, on in [*self._worn, *decisions[1:]] if abs(at - time) <= reach + 1e-6]
+        return float(np.mean(near_worn))
