@@ -11,6 +11,53 @@ from vidunmask.types import FloatArray
 
 CROP_SIZE = 256  # side of a crop in pixels, the size of the paper's images (§4.1)
 
+# The mean of 6,761 frontal faces, 68 points in dlib's order as FaceMesh places them, made symmetric, scaled so that the eyes lie
+# 64 px apart about (127.5, 104): the chin then stands at 219, and a scarf's worth of neck lies below it.
+TEMPLATE68: FloatArray = np.array(
+    [
+        # jaw, from the picture's left to its right
+        [56.2, 105.4], [56.7, 119.9], [57.8, 135.0], [60.3, 151.1], [64.6, 168.3], [71.0, 182.1], [88.0, 201.4], [104.6, 213.5],
+        [127.5, 218.9],
+        [150.4, 213.5], [167.0, 201.4], [184.0, 182.1], [190.4, 168.3], [194.7, 151.1], [197.2, 135.0], [198.3, 119.9], [198.8, 105.4],
+        # brows
+        [69.1, 89.1], [75.3, 84.0], [85.0, 81.3], [97.8, 82.3], [112.5, 84.7],
+        [142.5, 84.7], [157.2, 82.3], [170.0, 81.3], [179.7, 84.0], [185.9, 89.1],
+        # nose: bridge, then nostrils
+        [127.5, 101.7], [127.5, 117.2], [127.5, 131.1], [127.5, 139.7],
+        [114.2, 147.3], [119.3, 150.7], [127.5, 151.6], [135.7, 150.7], [140.8, 147.3],
+        # eyes
+        [83.0, 103.8], [89.2, 100.0], [99.1, 99.6], [110.0, 106.3], [100.8, 107.1], [90.9, 107.2],
+        [145.0, 106.3], [155.9, 99.6], [165.8, 100.0], [172.0, 103.8], [164.1, 107.2], [154.2, 107.1],
+        # mouth: outer, inner
+        [99.1, 169.1], [111.4, 164.9], [119.2, 163.6], [127.5, 165.1], [135.8, 163.6], [143.6, 164.9], [155.9, 169.1],
+        [143.2, 181.3], [135.9, 184.0], [127.5, 185.0], [119.1, 184.0], [111.8, 181.3],
+        [101.4, 169.5], [120.4, 170.1], [127.5, 170.5], [134.6, 170.1], [153.6, 169.5], [134.5, 174.7], [127.5, 175.3], [120.5, 174.7],
+    ]
+)  # (68, 2), pixels of a 256 x 256 crop  # fmt: skip
+
+# How much each point counts when a crop is fitted. A mask moves the eyes by 0.017 of their distance and the jaw by 0.085, so the
+# upper face decides; the jaw has a say only because it keeps the scale of turned faces, whose eyes draw together.
+_WEIGHTS68: FloatArray = np.repeat([0.25, 0.7, 1.0, 0.15, 1.0, 0.05], [17, 10, 4, 5, 12, 20])
+
+
+def align(landmarks: FloatArray, *, size: int = CROP_SIZE) -> FloatArray:
+    """The frame_to_crop (2, 3) that lays a face over `TEMPLATE68`.
+
+    landmarks: (68, 2) dlib order, frame pixels. size: side of the crop in pixels; the template is scaled with it.
+    Raises ValueError where the landmarks coincide.
+    """
+    to_crop = similarity(np.asarray(landmarks, float), TEMPLATE68, _WEIGHTS68)
+    return resize(to_crop, size)
+
+
+def resize(frame_to_crop: FloatArray, size: int) -> FloatArray:
+    """The transform of the same picture area to a crop of ``size`` pixels instead of `CROP_SIZE`."""
+    factor = size / CROP_SIZE
+    # pixel centres lie at integers, so the corner at -0.5 stays in place, not the centre of the first pixel
+    scaled = frame_to_crop * factor
+    scaled[:, 2] += (factor - 1) / 2
+    return scaled
+
 
 def apply(a_to_b: FloatArray, points: FloatArray) -> FloatArray:
     """Maps points (..., 2) from a to b."""

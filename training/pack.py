@@ -1,0 +1,254 @@
+"""Photos to a pack of aligned faces, which is what the training programs read.
+
+A pack is a folder: ``images.npy`` (N, 288, 288, 3) uint8, each face laid over the canonical template with 16 px of margin for jitter
+about the 256 px crop; ``faces.npz`` with ``landmarks`` (N, 68, 2) and ``photo_to_pack`` (N, 2, 3) in pack pixels, ``photo_size``
+(N, 2) height and width, and the strings ``photo``, ``split``, ``tier``, ``source``. Making one needs OpenCV (the detector and the warp); reading one
+does not, so that a machine with torch and numpy alone can train.
+
+    python -m vidunmask.training.pack PHOTOS PACK
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vidunmask import geometry
+from vidunmask.errors import InputError
+from vidunmask.types import FloatArray
+
+MARGIN = 16  # px on each side of the crop: what jitter may use up
+SIDE = geometry.CROP_SIZE + 2 * MARGIN
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pack:
+    """The faces of one split, memory-mapped."""
+
+    images: np.ndarray  # (M, 288, 288, 3) uint8 of the whole pack
+    rows: np.ndarray  # (N,) which of them belong to the split
+    landmarks: np.ndarray  # (M, 68, 2) float32, pack pixels
+    photo_to_pack: np.ndarray  # (M, 2, 3) float32
+    photo_size: np.ndarray  # (M, 2) height, width
+    sources: tuple[str, ...]  # names of the sources that occur, for the provenance of weights
+    tiers: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def open_pack(folder: Path | str, split: str, *, tiers: str = "ABC") -> Pack:
+    """Opens one split (``train`` or ``val``) of a pack, restricted to photos of the named rights tiers.
+
+    Raises InputError where the folder is no pack or nothing is left.
+    """
+    folder = Path(folder)
+    try:
+        table = np.load(folder / "faces.npz")
+        images = np.load(folder / "images.npy", mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder}: not a pack of faces ({error}); make one with `python -m vidunmask.training.pack PHOTOS {folder}`"
+        ) from error
+    rows = np.flatnonzero((table["split"] == split) & np.isin(table["tier"], list(tiers)))
+    if not len(rows):
+        raise InputError(f"{folder}: no faces of split {split!r} in tiers {tiers!r}; the pack has {len(images)} faces")
+    return Pack(
+        images=images,
+        rows=rows,
+        landmarks=table["landmarks"],
+        photo_to_pack=table["photo_to_pack"],
+        photo_size=table["photo_size"],
+        sources=tuple(sorted(set(table["source"][rows].tolist()))),
+        tiers=tuple(sorted(set(table["tier"][rows].tolist()))),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Jitter:
+    """Standard deviations of the crop's error, as large as the tracker's on real faces (mask on against mask off)."""
+
+    shift: float = 3.0  # px of the 256 px crop
+    scale: float = 0.035  # natural logarithm
+    angle: float = 0.045  # radians
+    flip: bool = True
+
+
+STILL = Jitter(shift=0.0, scale=0.0, angle=0.0, flip=False)
+
+
+def draw_batch(
+    pack: Pack, rows: np.ndarray, *, jitter: Jitter, generator: torch.Generator, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Crops with jitter: images (B, 3, 256, 256) in 0..1, landmarks (B, 68, 2) in crop pixels, valid (B, 1, 256, 256).
+
+    ``valid`` is 1 where the photo really had a picture; beyond its edge the pack repeats the edge, and no loss should count there.
+    The randomness is drawn on the CPU, so that a seed means the same on every device.
+    """
+    count, size = len(rows), geometry.CROP_SIZE
+    noise = torch.randn(count, 4, generator=generator)
+    flip = (torch.rand(count, generator=generator) < 0.5) & jitter.flip
+    scale = torch.exp(noise[:, 0].clamp(-2, 2) * jitter.scale)
+    angle = noise[:, 1].clamp(-2, 2) * jitter.angle
+    shift = noise[:, 2:].clamp(-2.5, 2.5) * jitter.shift
+    # crop -> pack, about the crop's centre, in coordinates whose origin is the centre of either picture
+    cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
+    linear = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)  # (B, 2, 2)
+    linear[:, :, 0] *= torch.where(flip, -1.0, 1.0)[:, None]
+
+    images = torch.from_numpy(np.ascontiguousarray(pack.images[rows])).to(device).permute(0, 3, 1, 2).float().div_(255)
+    # normalised coordinates run over -1..1 between the outer edges (align_corners=False)
+    theta = torch.cat([linear * (size / SIDE), (shift * 2 / SIDE)[:, :, None]], dim=2).to(device)
+    grid = F.affine_grid(theta, [count, 3, size, size], align_corners=False)
+    crops = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    centre_pack, centre_crop = (SIDE - 1) / 2, (size - 1) / 2
+    inverse = torch.linalg.inv(linear)
+    points = torch.from_numpy(pack.landmarks[rows]).float()
+    points = (points - centre_pack - shift[:, None]) @ inverse.transpose(1, 2) + centre_crop
+    points = torch.where(flip[:, None, None], points[:, MIRROR68], points)
+
+    pixels = grid * (SIDE / 2) + centre_pack  # (B, S, S, 2) pack pixels
+    to_photo = torch.from_numpy(np.stack([geometry.invert(m) for m in pack.photo_to_pack[rows]])).float().to(device)
+    photo = pixels @ to_photo[:, None, :, :2].transpose(2, 3) + to_photo[:, None, None, :, 2]
+    limit = torch.from_numpy(pack.photo_size[rows][:, ::-1].copy()).float().to(device)[:, None, None]
+    valid = ((photo > -0.5) & (photo < limit - 0.5)).all(dim=3).float()[:, None]
+    return crops, points.to(device), valid
+
+
+# dlib's 68 points as they are numbered in a mirrored picture
+MIRROR68 = torch.tensor(
+    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
+    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+)
+
+
+class Order:
+    """An endless shuffled order of a pack's rows that can be stored and resumed."""
+
+    def __init__(self, rows: np.ndarray, *, seed: int) -> None:
+        self.rows, self.seed = rows, seed
+        self.position = 0  # images drawn so far
+
+    def take(self, count: int) -> np.ndarray:
+        """The next ``count`` rows, crossing epochs without a gap."""
+        picked: list[np.ndarray] = []
+        while count:
+            epoch, offset = divmod(self.position, len(self.rows))
+            shuffled = np.random.default_rng((self.seed, epoch)).permutation(self.rows)[offset : offset + count]
+            picked.append(shuffled)
+            self.position += len(shuffled)
+            count -= len(shuffled)
+        return np.concatenate(picked)
+
+
+def list_photos(folder: Path) -> list[dict[str, str]]:
+    """The photos of a folder as rows ``file, split, tier, source``.
+
+    An ``images.csv`` with those columns is used where there is one; otherwise every picture below the folder counts, one in twenty (by
+    name) goes to ``val``, and the tier is ``A``.
+    """
+    index = folder / "images.csv"
+    if index.exists():
+        with index.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    endings = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in endings)
+    if not files:
+        raise InputError(f"{folder}: no photos found (jpg, png, webp or bmp)")
+    return [
+        {"file": name, "split": "val" if i % 20 == 19 else "train", "tier": "A", "source": folder.name}
+        for i, name in enumerate(files)
+    ]
+
+
+def build_pack(photos: Path, pack: Path, *, detector_name: str = "yunet") -> tuple[int, list[str]]:
+    """Finds and aligns one face in each photo and writes the pack; returns how many were kept and which photos had no face."""
+    import cv2
+    from tqdm import tqdm
+
+    from vidunmask import detectors
+
+    rows = list_photos(photos)
+    detector = detectors.create(detector_name)
+    pack.mkdir(parents=True, exist_ok=True)
+    partial = pack / "images.partial.npy"
+    images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(rows), SIDE, SIDE, 3))
+    kept: list[dict[str, str]] = []
+    landmarks: list[FloatArray] = []
+    transforms: list[FloatArray] = []
+    sizes: list[tuple[int, int]] = []
+    missed: list[str] = []
+    for row in tqdm(rows, unit="photo", desc="pack"):
+        picture = cv2.imread(str(photos / row["file"]), cv2.IMREAD_COLOR)
+        if picture is None:
+            missed.append(row["file"])
+            continue
+        # faces cut to the edge are found more surely with some border around them
+        border = max(picture.shape[:2]) // 8
+        padded = cv2.copyMakeBorder(picture, border, border, border, border, cv2.BORDER_REPLICATE)
+        padded = cv2.cvtColor(padded, cv2.COLOR_BGR2RGB)
+        faces = detector.detect(padded)
+        if not faces:
+            missed.append(row["file"])
+            continue
+        middle = np.array([padded.shape[1], padded.shape[0]]) / 2
+        face = min(faces, key=lambda f: float(np.abs((f.box[:2] + f.box[2:]) / 2 - middle).sum()) - 100 * f.score)
+        points = np.asarray(detector.landmarks(padded, face)[0], float)
+        to_pack = geometry.align(points)
+        to_pack[:, 2] += MARGIN
+        shrink = geometry.scale_of(to_pack)
+        if shrink < 0.7:  # area filter before a strong reduction, or the crop aliases
+            sigma = 0.45 / shrink
+            padded = cv2.GaussianBlur(padded, (0, 0), sigma)
+        images[len(kept)] = cv2.warpAffine(
+            padded, to_pack, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
+        from_photo = to_pack.copy()
+        from_photo[:, 2] += to_pack[:, :2] @ np.array([border, border])
+        kept.append(row)
+        landmarks.append(geometry.apply(to_pack, points))
+        transforms.append(from_photo)
+        sizes.append(picture.shape[:2])
+    images.flush()
+    if len(kept) < len(rows):
+        whole = np.lib.format.open_memmap(pack / "images.cut.npy", mode="w+", dtype=np.uint8, shape=(len(kept), SIDE, SIDE, 3))
+        for start in range(0, len(kept), 512):
+            whole[start : start + 512] = images[start : start + 512][: len(kept) - start]
+        whole.flush()
+        os.replace(pack / "images.cut.npy", pack / "images.npy")
+        partial.unlink()
+    else:
+        os.replace(partial, pack / "images.npy")
+    np.savez(
+        pack / "faces.npz",
+        landmarks=np.asarray(landmarks, np.float32),
+        photo_to_pack=np.asarray(transforms, np.float32),
+        photo_size=np.asarray(sizes, np.int32),
+        photo=np.asarray([row["file"] for row in kept]),
+        **{name: np.asarray([row[name] for row in kept]) for name in ("split", "tier", "source")},
+    )
+    return len(kept), missed
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the pack builder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path, help="folder of photos, with images.csv or without")
+    parser.add_argument("pack", type=Path, help="folder to write")
+    parser.add_argument("--detector", default="yunet")
+    options = parser.parse_args(arguments)
+    kept, missed = build_pack(options.photos, options.pack, detector_name=options.detector)
+    print(f"{kept} faces packed, {len(missed)} photos without a face" + (": " + ", ".join(missed[:20]) if missed else ""))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Building blocks of the two networks; one class for each box of the paper's Fig. 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, batch normalisation, ReLU (§3.1): (B, C_in, H, W) to (B, C_out, H, W)."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class GatedConv2d(nn.Module):
+    """Gated convolution (Yu et al., Free-form image inpainting with gated convolution, ICCV 2019, eq. 3).
+
+    Features and gates come from one convolution of twice the width: ``act(features) * sigmoid(gates)``. Input
+    (B, C_in, H, W), output (B, C_out, ceil(H / stride), ceil(W / stride)) for even H and W.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, *, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        # an even kernel only ever comes with stride 2, as in pix2pix's 4x4 layers, where one pixel of padding halves exactly
+        self.conv = nn.Conv2d(channels_in, 2 * channels_out, kernel, stride=stride, padding=(kernel - 1) // 2)
+        nn.init.kaiming_normal_(self.conv.weight, a=0.2)
+        assert self.conv.bias is not None
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features, gates = self.conv(x).chunk(2, dim=1)  # 2 x (B, C_out, H', W')
+        return F.leaky_relu(features, 0.2) * torch.sigmoid(gates)
+
+
+class ChannelSpatialAttention(nn.Module):
+    """CSAM (eq. 2 and 3): ``beta * sigmoid(conv3d(x)) * x + x``, shape kept.
+
+    The 3 x 3 x 3 convolution runs over channels, rows and columns as one volume (Niu et al., HAN, ECCV 2020). The learned beta
+    starts at 0, so that the module starts as the identity.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(1, 1, 3, padding=1)
+        self.beta = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        attention = self.conv(x.unsqueeze(1)).squeeze(1)  # (B, 1, C, H, W) -> (B, C, H, W)
+        return self.beta * torch.sigmoid(attention) * x + x
+
+
+class PlainAttention(nn.Module):
+    """What stands in for CSAM in the ablation of Table 3: a conventional 3 x 3 convolution, shape kept."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class MultiScaleCSAM(nn.Module):
+    """M-CSAM (eq. 4 and 5): parallel dilated convolutions, concatenated, attended to, added to the input; shape kept.
+
+    ``channels`` must be divisible by the number of dilations; each dilated convolution gives an equal share.
+    """
+
+    def __init__(self, channels: int, dilations: Sequence[int], *, attention: nn.Module) -> None:
+        super().__init__()
+        if channels % len(dilations):
+            raise ValueError(f"{channels} channels cannot be shared equally by {len(dilations)} dilated convolutions")
+        share = channels // len(dilations)
+        self.branches = nn.ModuleList(nn.Conv2d(channels, share, 3, padding=rate, dilation=rate) for rate in dilations)
+        self.attention = attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        multi_scale = torch.cat([branch(x) for branch in self.branches], dim=1)  # eq. 4: (B, C, H, W)
+        return x + self.attention(F.leaky_relu(multi_scale, 0.2))  # eq. 5
