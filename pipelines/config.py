@@ -25,8 +25,8 @@ class Config:
     device: str = "auto"
     precision: str = "auto"
     batch: int = 16  # faces in one call of a network
-    segmenter: str | Path = "compact-segmenter.safetensors"  # a shipped name or a path
-    inpainter: str | Path = "compact-inpainter.safetensors"
+    segmenter: str | Path = "compact-segmenter"  # a shipped name or a path
+    inpainter: str | Path = "compact-inpainter"
     compile: bool = False  # torch.compile: a slow start, then faster
     temporal: bool = True  # blend over time; False treats every frame alone
     codec: str | None = None  # an encoder's name; None keeps the family of the input

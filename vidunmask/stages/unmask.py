@@ -49,7 +49,7 @@ class Unmasker:
         self._inpainter: Callable[..., Tensor] = self._prepare(inpainter, compile=compile)
 
     def _prepare(self, network: nn.Module, *, compile: bool) -> Callable[..., Tensor]:
-        network = network.to(self.device, memory_format=torch.channels_last).eval()
+        network = network.to(self.device).eval()
         return torch.compile(network, dynamic=True) if compile else network
 
     def segment(self, images: Sequence[ByteArray]) -> FloatArray:
@@ -167,7 +167,7 @@ def _segment(
             covered = float((zones[size] * probability).sum())
             done.append(Segmented(crop, probability, guide_of(crop.image), covered, failed=failed))
         for item in group:
-            yield FrameFaces(item.frame, tuple(done.popleft() for _ in item.faces))
+            yield FrameFaces(item.frame, tuple(done.popleft() for _ in item.faces), item.cut)
 
 
 def _template(size: int) -> FloatArray:
@@ -197,7 +197,7 @@ def _settle(
             faces.append(replace(face, opacity=0.0 if face.failed else opacity, probability=probability))
         wearing.prune(index)
         smoothers.prune(index)
-        return FrameFaces(item.frame, tuple(faces))
+        return FrameFaces(item.frame, tuple(faces), item.cut)
 
     for item in items:
         window.append(item)
@@ -223,7 +223,7 @@ def _alone(items: Iterable[FrameFaces[Segmented]], thresholds: Thresholds | None
         faces = tuple(
             replace(face, opacity=0.0 if face.failed else MaskWearing(thresholds).step(0.0, face.covered)) for face in item.faces
         )
-        yield FrameFaces(item.frame, faces)
+        yield FrameFaces(item.frame, faces, item.cut)
 
 
 def _inpaint(
@@ -253,7 +253,7 @@ def _inpaint(
                     log.warning("a network gave NaN at frame %d: such faces are left as they are", item.frame.index)
                     warned = True
                 out.append(_fill(face, image if finite else None, holes.get(id(face))))
-            yield FrameFaces(item.frame, tuple(out))
+            yield FrameFaces(item.frame, tuple(out), item.cut)
 
 
 def _fill(face: Segmented, image: FloatArray | None, hole: FloatArray | None) -> Fill:

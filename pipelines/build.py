@@ -1,0 +1,85 @@
+"""From a config to the parts of a run, once: the device and the precision are chosen here and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vidunmask.errors import DeviceError
+from vidunmask.pipelines.config import Config
+
+if TYPE_CHECKING:
+    import torch
+
+    from vidunmask.detectors import Detector
+    from vidunmask.stages.unmask import Unmasker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """What is expensive to make and can serve any number of runs."""
+
+    detector: Detector
+    unmasker: Unmasker
+    device: str
+    precision: str
+    weights: dict[str, str]  # file name to SHA-256
+
+
+def build(config: Config) -> Parts:
+    """Loads the detector and both networks onto the device. Raises DeviceError, UsageError or WeightsError."""
+    from vidunmask import detectors
+    from vidunmask.networks import weights
+    from vidunmask.stages.unmask import Unmasker
+
+    device = choose_device(config.device)
+    dtype = choose_dtype(config.precision, device)
+    precision = str(dtype).removeprefix("torch.")
+    log.info("running on %s in %s", device, precision)
+    detector = detectors.create(config.detector, device=device.type)
+    # The networks stay in float32; autocast decides per operation what runs in less.
+    segmenter = weights.load(config.segmenter, kind="segmenter", device=device)
+    inpainter = weights.load(config.inpainter, kind="inpainter", device=device)
+    unmasker = Unmasker(segmenter, inpainter, device=device, dtype=dtype, batch=config.batch, compile=config.compile)
+    cards = [weights.read_card(name) for name in (config.segmenter, config.inpainter)]
+    return Parts(detector, unmasker, str(device), precision, {card.path.name: card.sha256 for card in cards})
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` takes CUDA, else Apple's, else the CPU. Raises DeviceError where it is not there."""
+    import torch
+
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, there in present.items() if there))
+    if not present[name]:
+        there = ", ".join(kind for kind, here in present.items() if here)
+        raise DeviceError(f"--device {name}: this machine or this build of torch has none; available: {there}")
+    return torch.device(name)
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype for autocast. ``auto`` takes bfloat16 where the hardware multiplies it natively, else float32."""
+    import torch
+
+    if precision == "auto":
+        return torch.bfloat16 if _native_bfloat16(device) else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def _native_bfloat16(device: torch.device) -> bool:
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # Emulated on AVX-512 without the BF16 extension it is slower than float32. torch has no public question for this yet.
+        return any(getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return False

@@ -1,0 +1,223 @@
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vidunmask.errors import DeviceError
+from vidunmask.geometry import TEMPLATE68
+from vidunmask.stages.holes import RIM, SAFETY, MaskSmoother, guide_of, hole_of
+from vidunmask.stages.memory import TrackMemory
+from vidunmask.stages.unmask import Unmasker, unmask
+from vidunmask.stages.wearing import lower_face
+from vidunmask.types import FaceCrop, FrameFaces
+
+SIZE = 256
+BLUE = (40, 80, 220)
+
+
+class BlueIsMask(nn.Module):
+    """Takes every clearly blue pixel for a mask."""
+
+    def forward(self, image):
+        return (image[:, 2:] - image[:, :1] - 0.3) * 100
+
+
+class Skin(nn.Module):
+    """Fills with one colour."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def forward(self, image, mask):
+        self.sizes.append(len(image))
+        return torch.full_like(image, 0.7)
+
+
+class NotANumber(nn.Module):
+    def forward(self, image, mask=None):
+        return torch.full_like(image[:, :1] if mask is None else image, float("nan"))
+
+
+def face(*, masked):
+    image = np.full((SIZE, SIZE, 3), (190, 150, 130), np.uint8)
+    if masked:
+        image[135:225, 70:186] = BLUE
+    return image
+
+
+def crops(masked, *, tracks=1, reset_at=()):
+    """Frames at 25/s whose faces are masked or not, as the entries of ``masked`` say."""
+    for index, on in enumerate(masked):
+        frame = SimpleNamespace(index=index, pts=index, time=Fraction(index, 25), nbytes=0)
+        reset = index == 0 or index in reset_at
+        yield FrameFaces(
+            frame, tuple(FaceCrop(track, face(masked=on), np.eye(2, 3), 1.0, reset) for track in range(tracks)), cut=index == 3
+        )
+
+
+def test_a_masked_face_is_filled_and_a_bare_one_never_reaches_the_inpainter():
+    skin = Skin()
+    masked = list(unmask(crops([True] * 12), Unmasker(BlueIsMask(), skin)))
+    assert [item.frame.index for item in masked] == list(range(12))
+    fill = masked[5].faces[0]
+    assert fill.opacity == 1
+    assert fill.mask[180, 128] == 1
+    assert fill.image[180, 128].tolist() == [179, 179, 179]
+    assert np.array_equal(fill.image[fill.mask == 0], fill.crop[fill.mask == 0])
+
+    skin.sizes.clear()
+    bare = list(unmask(crops([False] * 12), Unmasker(BlueIsMask(), skin)))
+    assert all(item.faces[0].opacity == 0 for item in bare)
+    assert np.array_equal(bare[3].faces[0].image, bare[3].faces[0].crop)
+    assert skin.sizes == []
+
+
+def test_the_cut_flag_and_frames_without_faces_pass_through():
+    items = [*crops([True] * 5), FrameFaces(SimpleNamespace(index=5, time=Fraction(1, 5)), ())]
+    out = list(unmask(items, Unmasker(BlueIsMask(), Skin())))
+    assert [item.cut for item in out] == [False, False, False, True, False, False]
+    assert out[-1].faces == ()
+
+
+def test_faces_of_several_frames_share_a_call_of_the_network():
+    skin = Skin()
+    list(unmask(crops([True] * 16, tracks=2), Unmasker(BlueIsMask(), skin, batch=8), min_faces=8, max_frames=16))
+    assert skin.sizes == [8, 8, 8, 8]
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(caplog):
+    class Small(Skin):
+        def forward(self, image, mask):
+            if len(image) > 3:
+                raise torch.OutOfMemoryError("out of memory")
+            return super().forward(image, mask)
+
+    skin = Small()
+    unmasker = Unmasker(BlueIsMask(), skin, batch=16)
+    with caplog.at_level("WARNING"):
+        out = list(unmask(crops([True] * 16), unmasker, min_faces=16, max_frames=16))
+    assert len(out) == 16
+    assert all(item.faces[0].opacity == 1 for item in out)
+    assert max(skin.sizes) <= 3
+    assert unmasker.batch == 2
+    assert "out of memory" in caplog.text
+
+
+def test_one_face_that_does_not_fit_is_a_device_error():
+    class Never(Skin):
+        def forward(self, image, mask):
+            raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(DeviceError, match="--device cpu"):
+        list(unmask(crops([True] * 4), Unmasker(BlueIsMask(), Never())))
+
+
+@pytest.mark.parametrize("networks", [(NotANumber(), Skin()), (BlueIsMask(), NotANumber())])
+def test_nan_leaves_the_face_as_it_is_and_says_so_once(networks, caplog):
+    with caplog.at_level("WARNING"):
+        out = list(unmask(crops([True] * 20), Unmasker(*networks)))
+    assert all(item.faces[0].opacity == 0 for item in out)
+    assert all(np.array_equal(item.faces[0].image, item.faces[0].crop) for item in out)
+    assert caplog.text.count("NaN") == 1
+
+
+def test_a_mask_put_on_fades_in_and_a_reset_starts_afresh():
+    out = list(unmask(crops([False] * 20 + [True] * 20), Unmasker(BlueIsMask(), Skin())))
+    opacity = [item.faces[0].opacity for item in out]
+    assert opacity[15] == 0
+    assert opacity[-5] == 1
+    assert any(0 < value < 1 for value in opacity)
+
+    cut = list(unmask(crops([False] * 20 + [True] * 20, reset_at=(20,)), Unmasker(BlueIsMask(), Skin())))
+    assert [item.faces[0].opacity for item in cut] == [0] * 20 + [1] * 20
+
+
+def test_without_temporal_every_frame_stands_alone():
+    out = list(unmask(crops([False, True, False, True]), Unmasker(BlueIsMask(), Skin()), temporal=False))
+    assert [item.faces[0].opacity for item in out] == [0, 1, 0, 1]
+
+
+def test_inference_mode_does_not_leak_out_of_the_generator():
+    stream = unmask(crops([True] * 20), Unmasker(BlueIsMask(), Skin()))
+    next(stream)
+    assert not torch.is_inference_mode_enabled()
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_bfloat16_gives_nearly_the_same_fill():
+    torch.manual_seed(0)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 3, 3, padding=1)
+
+        def forward(self, image, mask):
+            return torch.sigmoid(self.conv(torch.cat([image, mask], 1)))
+
+    net = Net()
+    images, holes = [face(masked=True)], [np.ones((SIZE, SIZE), np.float32)]
+    full = Unmasker(BlueIsMask(), net).inpaint(images, holes)
+    half = Unmasker(BlueIsMask(), net, dtype=torch.bfloat16).inpaint(images, holes)
+    assert full.dtype == half.dtype == np.float32
+    assert np.abs(full - half).max() < 3
+    assert not np.array_equal(full, half)
+
+
+def region():
+    return lower_face(TEMPLATE68, SIZE)[1]
+
+
+def test_a_hole_reaches_safely_beyond_the_mask_and_drops_what_is_elsewhere():
+    probability = np.zeros((SIZE, SIZE), np.float32)
+    probability[140:220, 80:176] = 1
+    probability[10:40, 10:40] = 1  # somebody's hat
+    hole = hole_of(probability, region())
+    assert hole[140 - SAFETY - RIM, 128] == 1
+    assert hole[140 - SAFETY - RIM - 2, 128] == 0
+    assert hole[20, 20] == 0
+
+
+def test_a_print_inside_the_mask_is_filled_too_and_a_hand_at_its_edge_is_not():
+    probability = np.zeros((SIZE, SIZE), np.float32)
+    probability[130:230, 60:196] = 1
+    probability[160:190, 115:145] = 0  # a print
+    assert hole_of(probability, region())[175, 130] == 1
+    probability[150:230, 100:150] = 0  # a hand from below
+    assert hole_of(probability, region())[200, 125] == 0
+
+
+def test_an_empty_segmentation_gives_an_empty_hole():
+    assert not hole_of(np.zeros((SIZE, SIZE), np.float32), region()).any()
+
+
+def test_smoothing_calms_a_flickering_edge_but_not_a_moving_mask():
+    still, flicker = guide_of(face(masked=True)), []
+    smoother = MaskSmoother()
+    rng = np.random.default_rng(0)
+    series = [np.clip(0.6 + 0.4 * rng.standard_normal((SIZE, SIZE)), 0, 1).astype(np.float32) for _ in range(12)]
+    for index, probability in enumerate(series):
+        flicker.append(smoother.step(probability, still, [(later, still) for later in series[index + 1 : index + 3]]))
+    assert np.std(flicker[5] - flicker[6]) < 0.5 * np.std(series[5] - series[6])
+
+    smoother = MaskSmoother()
+    on, off = np.ones((SIZE, SIZE), np.float32), np.zeros((SIZE, SIZE), np.float32)
+    smoother.step(on, guide_of(face(masked=True)))
+    after = smoother.step(off, guide_of(face(masked=False)))
+    assert after[180, 128] < 0.1
+
+
+def test_a_track_is_forgotten_after_a_while_and_on_reset():
+    memory = TrackMemory(list, patience=10)
+    memory.of(1, 0).append("seen")
+    assert memory.of(1, 10) == ["seen"]
+    assert memory.of(1, 11, reset=True) == []
+    memory.of(1, 11).append("seen")
+    memory.of(2, 30)
+    memory.prune(30)
+    assert len(memory) == 1
+    assert memory.of(1, 31) == []
