@@ -49,8 +49,11 @@ class TemporalBlender:
         self._tracks: TrackMemory[_Past] = TrackMemory(_Past)
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
 
-    def step(self, fill: Fill, frame_index: int) -> tuple[ByteArray, FloatArray] | None:
-        """The picture (S, S, 3) uint8 and its alpha (S, S) float32 0..1 for one face; None where it must not be touched."""
+    def step(self, fill: Fill, frame_index: int) -> tuple[FloatArray, FloatArray] | None:
+        """The picture (S, S, 3) and its alpha (S, S), float32 0..1, for one face; None where it must not be touched.
+
+        Not rounded to bytes: a 10-bit frame gets the smooth shades that the colour correction makes.
+        """
         if fill.opacity <= 0:
             self._tracks.drop(fill.track_id)
             return None
@@ -74,7 +77,7 @@ class TemporalBlender:
         past.composed, past.tint = composed, tint
         picture = self._with_grain(past, fill, composed, hole, depth > rim) if self.grain else composed
         alpha = _smoothstep(depth / rim) * _border(size) * fill.opacity
-        return np.clip(picture + 0.5, 0, 255).astype(np.uint8), alpha.astype(np.float32)
+        return np.clip(picture / 255, 0, 1, dtype=np.float32), alpha.astype(np.float32)
 
     def prune(self, frame_index: int) -> None:
         """Forgets the tracks that have been away too long."""
