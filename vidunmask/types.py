@@ -56,6 +56,16 @@ class Detection:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class SeenFace:
+    """A face seen in one frame, not yet joined to those of the frames before."""
+
+    box: FloatArray  # (4,) xyxy, display pixels, around the landmarks
+    landmarks: FloatArray  # (68, 2) dlib order, display pixels
+    score: float  # 0..1
+    detected: bool  # False where the face was followed by its landmarks alone
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TrackedFace:
     """One face of one frame with an identity that lasts over frames."""
 
@@ -101,6 +111,7 @@ class FrameFaces(Generic[T]):
 
     frame: Frame
     faces: tuple[T, ...]
+    cut: bool = False  # True on the first frame of a new shot
 
     @property
     def nbytes(self) -> int:

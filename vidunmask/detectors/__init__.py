@@ -89,5 +89,5 @@ def create(name: str, *, device: str = "cpu") -> Detector:
     ]
     if len(classes) != 1:
         raise TypeError(f"{module.__name__} must define exactly one detector class, it defines {len(classes)}")
-    takes_device = "device" in inspect.signature(classes[0]).parameters
-    return cast(Detector, classes[0](device=device) if takes_device else classes[0]())
+    options = {"device": device} if "device" in inspect.signature(classes[0]).parameters else {}
+    return cast(Detector, classes[0](**options))

@@ -63,7 +63,7 @@ class YuNet:
 
     def detect(self, image: ByteArray, *, thorough: bool = False) -> list[Detection]:
         """See `Detector.detect`."""
-        rows = []
+        rows: list[FloatArray] = []
         height, width = image.shape[:2]
         for size in self._sizes + (self._thorough_sizes if thorough else ()):
             scale = size / max(height, width)
@@ -71,22 +71,22 @@ class YuNet:
                 continue
             small_size = (max(1, round(width * scale)), max(1, round(height * scale)))
             found = self._run(image, small_size)
+            to_image = [*np.tile([width / small_size[0], height / small_size[1]], 7), 1.0]
             if len(found):
-                found[:, :14] *= np.tile([width / small_size[0], height / small_size[1]], 7)
-                rows.append(found)
+                rows.append(found * to_image)
         return _without_duplicates(np.concatenate(rows)) if rows else []
 
     def region(self, face: Detection | FloatArray) -> FloatArray:
         """See `Detector.region`."""
         if isinstance(face, Detection):
             right_eye, left_eye = face.landmarks[0], face.landmarks[1]
-            centre = (face.box[:2] + face.box[2:]) / 2
-            side = MESH_BOX * max(face.box[2:] - face.box[:2])
+            centre: FloatArray = (face.box[:2] + face.box[2:]) / 2
+            side = MESH_BOX * float(max(face.box[2:] - face.box[:2]))
         else:
             right_eye, left_eye = face[36:42].mean(axis=0), face[42:48].mean(axis=0)
             centre, side = _box_of_mesh(face, left_eye - right_eye)
         angle = math.atan2(left_eye[1] - right_eye[1], left_eye[0] - right_eye[0])
-        scale = MESH_SIZE / max(float(side), 1e-3)
+        scale = MESH_SIZE / max(side, 1e-3)
         cos, sin = scale * math.cos(angle), scale * math.sin(angle)
         linear = np.array([[cos, sin], [-sin, cos]])
         middle = np.full(2, (MESH_SIZE - 1) / 2)
@@ -141,8 +141,8 @@ def _box_of_mesh(points: FloatArray, eye_line: FloatArray) -> tuple[FloatArray, 
 
 # Region side over the longer side of the landmarks' bounding box, and its shift down in box heights: medians over the pictures
 # of people in masks, so that following a face by its landmarks sees it as the first detection did.
-MESH_SIDE = 1.45
-MESH_SHIFT = -0.05
+MESH_SIDE = 1.71
+MESH_SHIFT = -0.186
 
 
 def _without_duplicates(rows: FloatArray, *, overlap: float = 0.4) -> list[Detection]:
@@ -179,7 +179,7 @@ def _quiet() -> Iterator[None]:
         cv2.utils.logging.setLogLevel(level)
 
 
-def _read_weights(file: str) -> FloatArray:
+def _read_weights(file: str) -> ByteArray:
     """The bytes of a shipped file as a uint8 array (N,); OpenCV is handed bytes because it cannot open every path."""
     path = resources.files("vidunmask.weights") / file
     try:

@@ -1,0 +1,205 @@
+"""Finds the faces of each frame: the detector every few frames, and from frame to frame by the landmarks themselves.
+
+As in MediaPipe's face pipeline, the region in which landmarks are read comes from the landmarks of the frame before. That costs
+as much as optical flow and does not drift, because each frame is measured on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vidunmask import geometry
+from vidunmask.detectors import Detector
+from vidunmask.stages.cuts import THUMBNAIL_SIDE, CutDetector
+from vidunmask.types import Detection, FloatArray, Frame, FrameFaces, SeenFace
+
+MIN_SCORE = 0.3  # below it a face counts as lost; a masked face scores 0.3 in profile or when blurred
+
+
+def detect(
+    frames: Iterable[Frame],
+    detector: Detector,
+    *,
+    every: int = 3,
+    max_side: int = 640,
+    thorough_every: float = 1.0,
+    look_back: int = 8,
+) -> Iterator[FrameFaces[SeenFace]]:
+    """Every frame with the faces seen in it, in order; see `FaceFinder` for the options."""
+    finder = FaceFinder(detector, every=every, max_side=max_side, thorough_every=thorough_every, look_back=look_back)
+    for frame in frames:
+        yield from finder.step(frame)
+    yield from finder.flush()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Followed:
+    """A face with what is needed to look for it in the next frame."""
+
+    seen: SeenFace
+    velocity: FloatArray  # (2,) pixels a frame
+
+
+class FaceFinder:
+    """Steps through frames and returns those whose faces are known for good.
+
+    every: frames from one pass of the detector to the next; it also runs at the start, after a cut and when a face is lost.
+    max_side: longer side of the copy the detector sees, in pixels. thorough_every: seconds between thorough passes, which use
+    a copy of twice the size. look_back: how many frames are held back, so that a face newly found can be followed to the frames
+    before, where the detector had missed it or had not run; with 0 every frame is returned at once, for live use.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        every: int = 3,
+        max_side: int = 640,
+        thorough_every: float = 1.0,
+        look_back: int = 8,
+    ) -> None:
+        if look_back < 0:
+            raise ValueError(f"look_back must be at least 0, not {look_back}")
+        if every < 1:
+            raise ValueError(f"every must be at least 1, not {every}")
+        self._detector = detector
+        self._every = every
+        self._max_side = max_side
+        self._thorough_every = thorough_every
+        self._look_back = look_back
+        self._cuts = CutDetector()
+        self._followed: list[_Followed] = []
+        self._held: list[FrameFaces[SeenFace]] = []
+        self._since_pass = every  # the first frame gets a pass
+        self._last_thorough: float | None = None
+
+    def step(self, frame: Frame) -> list[FrameFaces[SeenFace]]:
+        """The frames that are done, oldest first; ``frame`` may be among them."""
+        from vidunmask.video import pixels
+
+        thumbnail, _ = pixels.small_rgb(frame, THUMBNAIL_SIDE)
+        cut = self._cuts.step(thumbnail)
+        done: list[FrameFaces[SeenFace]] = []
+        if cut:
+            done, self._held = self._held, []  # nothing may be followed back across a cut
+            self._followed = []
+            self._last_thorough = None
+        followed = [face for old in self._followed if (face := self._follow(frame, old))]
+        lost = len(followed) < len(self._followed)
+        self._since_pass += 1
+        if cut or lost or self._since_pass >= self._every:
+            self._since_pass = 0
+            followed, fresh = self._detect(frame, followed)
+            for new in fresh:
+                self._follow_back(new)
+            followed += [_Followed(new, np.zeros(2)) for new in fresh]
+        self._followed = _without_doubles(followed)
+        self._held.append(FrameFaces(frame, tuple(face.seen for face in self._followed), cut))
+        ready = max(0, len(self._held) - self._look_back)
+        done += self._held[:ready]
+        del self._held[:ready]
+        return done
+
+    def flush(self) -> list[FrameFaces[SeenFace]]:
+        """The frames still held, at the end of the stream."""
+        held, self._held = self._held, []
+        return held
+
+    def _follow(self, frame: Frame, old: _Followed) -> _Followed | None:
+        """The same face in the next frame, or None where it is not found again."""
+        expected = old.seen.landmarks + old.velocity
+        seen = self._read(frame, expected)
+        if seen is None:
+            return None
+        motion = seen.landmarks.mean(axis=0) - old.seen.landmarks.mean(axis=0)
+        return _Followed(seen, 0.5 * (old.velocity + motion))
+
+    def _read(self, frame: Frame, face: Detection | FloatArray) -> SeenFace | None:
+        """The face's landmarks in the frame's own pixels, or None where no face is found there."""
+        from vidunmask.video import pixels
+
+        frame_to_region = self._detector.region(face)
+        region = pixels.read_crop(frame, frame_to_region, self._detector.region_size)
+        found = self._detector.landmarks(region)
+        if found.presence < MIN_SCORE:
+            return None
+        landmarks = geometry.apply(geometry.invert(frame_to_region), found.points)
+        box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
+        return SeenFace(box=box, landmarks=landmarks, score=found.presence, detected=False)
+
+    def _detect(self, frame: Frame, followed: list[_Followed]) -> tuple[list[_Followed], list[SeenFace]]:
+        """A pass of the detector: the followed faces, confirmed where it found them, and the faces that are new."""
+        from vidunmask.video import pixels
+
+        now = float(frame.time)
+        thorough = self._last_thorough is None or abs(now - self._last_thorough) >= self._thorough_every
+        if thorough:
+            self._last_thorough = now
+        small, frame_to_small = pixels.small_rgb(frame, self._max_side * (2 if thorough else 1))
+        small_to_frame = geometry.invert(frame_to_small)
+        fresh: list[SeenFace] = []
+        confirmed = list(followed)
+        for found in self._detector.detect(small, thorough=thorough):
+            detection = _moved(found, small_to_frame)
+            known = next((i for i, face in enumerate(confirmed) if _same_face(face.seen.box, detection.box)), None)
+            if known is not None:
+                confirmed[known] = self._confirm(frame, confirmed[known], detection)
+                continue
+            seen = self._read(frame, detection)
+            if seen is not None:
+                fresh.append(replace(seen, score=min(seen.score, detection.score), detected=True))
+        return confirmed, fresh
+
+    def _confirm(self, frame: Frame, face: _Followed, detection: Detection) -> _Followed:
+        """The followed face with the detector's word for it, read again where its region had drifted off the detection."""
+        seen = face.seen
+        if _disagree(self._detector.region(seen.landmarks), self._detector.region(detection), self._detector.region_size):
+            again = self._read(frame, detection)
+            if again is not None and again.score > seen.score:
+                seen = again
+        score = max(seen.score, detection.score)
+        return replace(face, seen=replace(seen, score=score, detected=True))
+
+    def _follow_back(self, face: SeenFace) -> None:
+        """Adds a newly found face to the held frames, from the latest back to where it is no longer seen."""
+        latest = _Followed(face, np.zeros(2))
+        for i in range(len(self._held) - 1, -1, -1):
+            held = self._held[i]
+            earlier = self._follow(held.frame, latest)
+            if earlier is None or any(_same_face(other.box, earlier.seen.box) for other in held.faces):
+                return
+            self._held[i] = replace(held, faces=(*held.faces, earlier.seen))
+            latest = earlier
+
+
+def _moved(detection: Detection, a_to_b: FloatArray) -> Detection:
+    """A detection in other coordinates; the transform has no rotation."""
+    box = geometry.apply(a_to_b, detection.box.reshape(2, 2)).reshape(4)
+    return replace(detection, box=box, landmarks=geometry.apply(a_to_b, detection.landmarks))
+
+
+def _disagree(a: FloatArray, b: FloatArray, size: int) -> bool:
+    """Whether two frame_to_region differ in centre by 0.2 of the region, or in scale by a third."""
+    a_to_b = geometry.compose(geometry.invert(a), b)
+    middle = np.full(2, (size - 1) / 2)
+    shift = float(np.hypot(*(geometry.apply(a_to_b, middle) - middle))) / size
+    return shift > 0.2 or abs(np.log(geometry.scale_of(a_to_b))) > np.log(4 / 3)
+
+
+def _same_face(a: FloatArray, b: FloatArray) -> bool:
+    """Whether two boxes (4,) lie on one face; a detector's box and that of the landmarks differ in what they include."""
+    shared = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
+    areas = np.prod(a[2:] - a[:2]), np.prod(b[2:] - b[:2])
+    return bool(shared > 0.5 * min(areas) and max(areas) < 6 * min(areas))
+
+
+def _without_doubles(faces: list[_Followed]) -> list[_Followed]:
+    """Drops a face that has slid onto another one; the better score stays."""
+    kept: list[_Followed] = []
+    for face in sorted(faces, key=lambda face: -face.seen.score):
+        if not any(_same_face(face.seen.box, other.seen.box) for other in kept):
+            kept.append(face)
+    return kept
