@@ -22,6 +22,8 @@ from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, FrameFaces
 
 log = logging.getLogger(__name__)
 
+_MOST_AHEAD = 16  # frames held back, whatever the time stamps say
+
 
 class Unmasker:
     """Owns both networks and the device they run on; takes and returns numpy.
@@ -121,14 +123,14 @@ def unmask(
     *,
     min_faces: int = 16,
     max_frames: int = 8,
-    look_ahead: int = 8,
+    look_ahead: float = 0.25,
     thresholds: Thresholds | None = None,
     temporal: bool = True,
 ) -> Iterator[FrameFaces[Fill]]:
     """Segments every crop, decides per track whether a mask is worn, and fills the faces that wear one.
 
     Frames are gathered until they hold ``min_faces`` faces or are ``max_frames`` many, so that one call of a network serves
-    several. ``look_ahead`` frames are held back for the decision and for the smoothing of the masks. temporal=False takes every
+    several. ``look_ahead`` seconds of frames (at most 16) are held back for the decision and for the smoothing of the masks. temporal=False takes every
     frame alone: nothing is smoothed and the decision has no past. A face for which a network gives NaN passes through untouched.
     """
     segmented = _segment(crops, unmasker, min_faces=min_faces, max_frames=max_frames)
@@ -175,9 +177,9 @@ def _template(size: int) -> FloatArray:
 
 
 def _settle(
-    items: Iterable[FrameFaces[Segmented]], *, look_ahead: int, thresholds: Thresholds | None
+    items: Iterable[FrameFaces[Segmented]], *, look_ahead: float, thresholds: Thresholds | None
 ) -> Iterator[FrameFaces[Segmented]]:
-    """Sets the opacity and smooths the probability of every face, from its track's past and up to ``look_ahead`` frames ahead."""
+    """Sets the opacity and smooths the probability of every face, from its track's past and ``look_ahead`` seconds ahead."""
     wearing: TrackMemory[MaskWearing] = TrackMemory(lambda: MaskWearing(thresholds))
     smoothers: TrackMemory[MaskSmoother] = TrackMemory(MaskSmoother)
     window: deque[FrameFaces[Segmented]] = deque()
@@ -201,8 +203,10 @@ def _settle(
 
     for item in items:
         window.append(item)
-        if len(window) > look_ahead:
+        while len(window) > _MOST_AHEAD or item.frame.time - window[0].frame.time >= look_ahead:
             yield settle(window.popleft())
+            if not window:
+                break
     while window:
         yield settle(window.popleft())
 
