@@ -1,0 +1,171 @@
+"""Overlap between stages: the only threads of the library.
+
+A stage is a generator that pulls from the one before it. `prefetch` lets the stages before it run ahead in a thread of their own,
+by a bounded number of items and bytes. An error there is raised here; closing here stops there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class _Channel(Generic[T]):
+    """A bounded queue between one producer thread and one consumer, with an end, an error and a way to give up."""
+
+    def __init__(self, max_items: int, max_bytes: int | None, *, newest_wins: bool = False) -> None:
+        self._items: deque[tuple[T, int]] = deque()
+        self._bytes = 0
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._newest_wins = newest_wins
+        self._changed = threading.Condition()
+        self._ended = self._cancelled = False
+        self._error: BaseException | None = None
+        self.dropped = 0
+
+    def produce(self, iterable: Iterable[T]) -> None:
+        """Pulls everything through the queue; the body of the producer thread."""
+        try:
+            iterator = iter(iterable)
+            try:
+                # Room is awaited before the next item is made: an item in the producer's hand would be one over the bound.
+                while self._wait_for_room():
+                    try:
+                        item = next(iterator)
+                    except StopIteration:
+                        break
+                    if not self._put(item):
+                        break
+                    del item  # the queue, not this thread, decides how long it lives
+            finally:
+                close = getattr(iterator, "close", None)
+                if close is not None:
+                    close()
+        except BaseException as error:  # noqa: BLE001 - handed to the consumer, whatever it is
+            with self._changed:
+                self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _wait_for_room(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._cancelled or self._has_room())
+            return not self._cancelled
+
+    def _has_room(self) -> bool:
+        if self._newest_wins or not self._items:
+            return True
+        return len(self._items) < self._max_items and (self._max_bytes is None or self._bytes < self._max_bytes)
+
+    def _put(self, item: T) -> bool:
+        with self._changed:
+            if self._cancelled:
+                return False
+            if self._newest_wins:
+                self.dropped += len(self._items)
+                self._items.clear()
+                self._bytes = 0
+            size = int(getattr(item, "nbytes", 0))
+            self._items.append((item, size))
+            self._bytes += size
+            self._changed.notify_all()
+            return True
+
+    def consume(self) -> Iterator[T]:
+        """Items as they come, then the producer's error if there was one."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._ended)
+                if not self._items:
+                    if self._error is not None:
+                        error, self._error = self._error, None
+                        raise error
+                    return
+                item, size = self._items.popleft()
+                self._bytes -= size
+                self._changed.notify_all()
+            yield item
+            del item
+
+    def cancel(self) -> None:
+        """Makes the producer stop at the next opportunity and drops what is queued."""
+        with self._changed:
+            self._cancelled = True
+            self._items.clear()
+            self._changed.notify_all()
+
+
+def prefetch(iterable: Iterable[T], max_items: int, *, max_bytes: int | None = None) -> Iterator[T]:
+    """The items of ``iterable``, made ahead in another thread by at most ``max_items`` and about ``max_bytes``.
+
+    Bytes are counted by ``item.nbytes`` (0 where an item has none); one item may always be queued, however large. Items that
+    were made before an error are given out before it is raised. The thread starts with the first ``next`` and has ended, and
+    the iterable was closed in it, when this generator is closed, exhausted or collected. Raises ValueError for ``max_items`` < 1.
+    """
+    if max_items < 1:
+        raise ValueError(f"max_items must be at least 1, got {max_items}")
+    return _run(iterable, _Channel[T](max_items, max_bytes), None)
+
+
+def latest(iterable: Iterable[T], *, dropped: Callable[[int], None] | None = None) -> Iterator[T]:
+    """Always the newest item of ``iterable``, which runs at its own speed in another thread; for live pictures.
+
+    Items that were overtaken are dropped; ``dropped`` is called, in the consumer's thread, with their running total when it grew.
+    """
+    return _run(iterable, _Channel[T](1, None, newest_wins=True), dropped)
+
+
+def _run(iterable: Iterable[T], channel: _Channel[T], dropped: Callable[[int], None] | None) -> Iterator[T]:
+    reported = 0
+    # A daemon, so that a source that never returns cannot keep the process alive once the main thread is done.
+    thread = threading.Thread(target=channel.produce, args=(iterable,), name="vidunmask-flow", daemon=True)
+    del iterable  # only the producer holds it now
+    thread.start()
+    try:
+        for item in channel.consume():
+            if dropped is not None and channel.dropped > reported:
+                reported = channel.dropped
+                dropped(reported)
+            yield item
+    finally:
+        channel.cancel()
+        thread.join()
+
+
+def tap(iterable: Iterable[T], callback: Callable[[T], None]) -> Iterator[T]:
+    """The items unchanged, each shown to ``callback`` first; for progress bars and dumps."""
+    for item in iterable:
+        callback(item)
+        yield item
+
+
+def window(iterable: Iterable[T], before: int, after: int) -> Iterator[tuple[tuple[T, ...], T, tuple[T, ...]]]:
+    """Each item with up to ``before`` items before it and ``after`` items behind it, fewer at the ends.
+
+    Raises ValueError for negative sizes.
+    """
+    if before < 0 or after < 0:
+        raise ValueError(f"window sizes must not be negative, got {before} and {after}")
+    return _window(iterable, before, after)
+
+
+def _window(iterable: Iterable[T], before: int, after: int) -> Iterator[tuple[tuple[T, ...], T, tuple[T, ...]]]:
+    past: deque[T] = deque(maxlen=before)
+    ahead: deque[T] = deque()
+    for item in iterable:
+        ahead.append(item)
+        if len(ahead) > after:
+            current = ahead.popleft()
+            yield tuple(past), current, tuple(ahead)
+            past.append(current)
+    while ahead:
+        current = ahead.popleft()
+        yield tuple(past), current, tuple(ahead)
+        past.append(current)

@@ -1,0 +1,293 @@
+"""Decoding a video file to native frames with exact times."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+from av.error import EOFError as AvEOFError
+from av.error import FFmpegError
+
+from vidunmask.errors import InputError
+from vidunmask.types import Frame
+from vidunmask.video.formats import nearest_supported
+from vidunmask.video.info import (
+    Colour,
+    HdrMetadata,
+    StreamInfo,
+    VideoInfo,
+    parse_content_light,
+    parse_mastering_display,
+)
+from vidunmask.video.orientation import orient
+
+_ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
+_DISCARD_ALL = 48  # AVDISCARD_ALL
+_GIVE_UP_AFTER = 200  # demuxer errors in a row without a packet between them
+_JUMP = Fraction(1)  # seconds backwards that are a jump of the clock rather than jitter
+
+
+class VideoReader:
+    """Iterates the frames of the main video stream of ``path``, once, in the order of presentation.
+
+    Frames stay in their native pixel format; a format that `formats` cannot describe is converted to the nearest that it can.
+    A picture that changes its size or format on the way is scaled and converted to the first one's, as ffmpeg does, and
+    damaged packets are left out. ``warnings`` says so, once each, and is complete when the last frame was read.
+
+    Raises `InputError` where the file cannot be read or holds no video. Threads: one thread may iterate while another closes.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
+        """Opens ``path`` and decodes the first frame; ``threads`` of the decoder, 0 for as many as there are cores."""
+        self.warnings: list[str] = []
+        self._path = str(path)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._damaged = self._concealed = self._restamped = self._index = 0
+        self._last_pts: int | None = None
+        self._shift = 0  # added to pts after the clock jumped backwards
+        self._container = open_input(path)
+        try:
+            self._stream = _main_video(self._container, self._path)
+            self._stream.thread_type = "AUTO"
+            self._stream.thread_count = threads
+            for stream in self._container.streams:
+                if stream.index != self._stream.index:
+                    stream.discard = _DISCARD_ALL
+            self._time_base = self._stream.time_base or Fraction(1, 90000)
+            rate = self._stream.average_rate or self._stream.guessed_rate
+            self._step = max(1, round(1 / (rate * self._time_base))) if rate else 1
+            self._natives = self._decode()
+            self._first = next(self._natives, None)
+            if self._first is None:
+                raise InputError(f"{self._path}: no frame of its video stream ({_codec(self._stream)}) can be decoded")
+            if not self._first.key_frame:
+                self.warnings.append("the video does not start with a key frame, its first frames may be missing")
+            self.info = self._describe(self._first, rate)
+            self._pix_fmt = self.info.pix_fmt
+            if self._first.format.name != self._pix_fmt:
+                self.warnings.append(f"pixel format {self._first.format.name} is edited and written as {self._pix_fmt}")
+        except BaseException:
+            self._container.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the iteration and closes the file; waits for a frame that another thread is decoding."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._first = None
+                self._natives.close()
+                self._container.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        while (frame := self._next()) is not None:
+            yield frame
+
+    def _next(self) -> Frame | None:
+        with self._lock:
+            if self._closed:
+                return None
+            native = self._first or next(self._natives, None)
+            self._first = None
+            if native is None:
+                return None
+            pts = self._stamp(native.pts)
+            native = self._conform(native)
+            native.pts, native.time_base = pts, self._time_base
+            frame = Frame(
+                self._index, native, pts, self._time_base, self.info.display_size, self.info.native_to_display
+            )
+            self._index += 1
+            return frame
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        """Frames as the decoder gives them out, past whatever is damaged."""
+        errors_in_a_row = 0
+        packets = self._container.demux(self._stream)
+        while errors_in_a_row < _GIVE_UP_AFTER:
+            try:
+                packet = next(packets)
+                errors_in_a_row = 0
+            except StopIteration:
+                break
+            except (FFmpegError, OSError):  # the demuxer may find the next packet, or fail for good
+                errors_in_a_row += 1
+                packets = self._container.demux(self._stream)
+                continue
+            try:
+                natives = packet.decode()
+            except AvEOFError:
+                continue
+            except FFmpegError:
+                self._damaged += 1
+                continue
+            for native in natives:
+                self._concealed += bool(native.is_corrupt)
+                yield native
+        self._conclude(broken=errors_in_a_row > 0)
+
+    def _conclude(self, *, broken: bool) -> None:
+        seen = self._index
+        if self._damaged:
+            self.warnings.append(f"{self._damaged} damaged packets were skipped")
+        if self._concealed:
+            self.warnings.append(f"{self._concealed} frames are damaged, the decoder patched them up")
+        if self._restamped:
+            self.warnings.append(f"{self._restamped} frames had no, repeated or backward timestamps, which were repaired")
+        promised = self._stream.frames
+        if broken or (promised and seen < promised - self._damaged):
+            of = f" of {promised}" if promised else ""
+            self.warnings.append(f"the file seems cut off or damaged: {seen}{of} frames could be read")
+
+    def _stamp(self, pts: int | None) -> int:
+        """A pts greater than the last one: the frame's own wherever that is possible."""
+        last = self._last_pts
+        if pts is None:
+            stamped = 0 if last is None else last + self._step
+            self._restamped += 1
+        else:
+            stamped = pts + self._shift
+            if last is not None and stamped <= last:
+                self._restamped += 1
+                if (last - stamped) * self._time_base > _JUMP:  # the clock was set back: go on from here
+                    self._shift += last + self._step - stamped
+                    stamped = last + self._step
+                else:
+                    stamped = last + 1
+        self._last_pts = stamped
+        return stamped
+
+    def _conform(self, native: av.VideoFrame) -> av.VideoFrame:
+        """The frame in the size and format of the first one."""
+        height, width = self.info.size
+        same_size = (native.width, native.height) == (width, height)
+        upside_down = any(plane.line_size < 0 for plane in native.planes)
+        if same_size and native.format.name == self._pix_fmt and not upside_down:
+            return native
+        if not same_size:
+            self._warn_once(
+                f"the picture changes its size from {width}x{height} to {native.width}x{native.height}; "
+                f"such frames are scaled to the first size"
+            )
+        elif native.format.name != self._pix_fmt and nearest_supported(native.format.name) != self._pix_fmt:
+            self._warn_once(f"the pixel format changes to {native.format.name}; such frames are converted to {self._pix_fmt}")
+        return native.reformat(
+            width, height, self._pix_fmt, interpolation="BICUBIC",
+            src_color_range=native.color_range or None, dst_color_range=native.color_range or None,
+        )  # fmt: skip
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self.warnings:
+            self.warnings.append(message)
+
+    def _describe(self, first: av.VideoFrame, rate: Fraction | None) -> VideoInfo:
+        stream, context = self._stream, self._stream.codec_context
+        side_data = {data.type.name: bytes(data) for data in first.side_data}
+        matrix = side_data.get("DISPLAYMATRIX")
+        display_matrix = struct.unpack("9i", matrix[:36]) if matrix and len(matrix) >= 36 else None
+        aspect = stream.sample_aspect_ratio or None
+        size = (first.height, first.width)
+        orientation = orient(size, matrix=display_matrix, aspect=aspect)
+        if not orientation.exact:
+            self.warnings.append("the display matrix turns by no multiple of 90 degrees; it is kept, faces are sought unturned")
+        duration: Fraction | None = None
+        if stream.duration is not None:
+            duration = stream.duration * self._time_base
+        elif self._container.duration is not None:
+            duration = Fraction(self._container.duration, 1_000_000)
+        return VideoInfo(
+            path=self._path,
+            container=self._container.format.name,
+            stream_index=stream.index,
+            codec=_codec(stream),
+            size=size,
+            display_size=orientation.display_size,
+            native_to_display=orientation.native_to_display,
+            display_matrix=display_matrix,
+            sample_aspect=aspect,
+            pix_fmt=nearest_supported(first.format.name),
+            colour=Colour(
+                range=int(first.color_range),
+                primaries=int(getattr(first, "color_primaries", context.color_primaries)),
+                transfer=int(getattr(first, "color_trc", context.color_trc)),
+                space=int(first.colorspace),
+            ),
+            hdr=HdrMetadata(
+                parse_mastering_display(side_data.get("MASTERING_DISPLAY_METADATA", b"")),
+                parse_content_light(side_data.get("CONTENT_LIGHT_LEVEL", b"")),
+            ),
+            time_base=self._time_base,
+            average_rate=rate or None,
+            frames=stream.frames or None,
+            duration=duration if duration and duration > 0 else None,
+            bit_rate=context.bit_rate or self._container.bit_rate or None,
+            field_order=int(getattr(context, "field_order", 0)),
+            streams=tuple(_stream_info(other) for other in self._container.streams),
+            metadata=dict(stream.metadata),
+            disposition=int(stream.disposition),
+        )
+
+
+def open_input(path: str | Path) -> av.container.InputContainer:
+    """Opens a file or URL for reading; raises `InputError` with the reason."""
+    if not _is_url(path):
+        file = Path(path)
+        if not file.exists():
+            raise InputError(f"{path}: no such file")
+        if file.is_dir():
+            raise InputError(f"{path}: is a folder, not a video file")
+        if file.is_file() and file.stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty")
+    try:
+        return av.open(ffmpeg_name(path), metadata_errors="replace")
+    except (FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: not a video that FFmpeg can read ({reason})") from error
+
+
+def ffmpeg_name(path: str | Path) -> str:
+    """The name by which FFmpeg finds a file whatever its name: ``a:b.mp4`` would be taken for protocol ``a``."""
+    return str(path) if _is_url(path) else f"file:{path}"
+
+
+def _is_url(path: str | Path) -> bool:
+    return isinstance(path, str) and "://" in path
+
+
+def _main_video(container: av.container.InputContainer, path: str) -> Any:
+    """The video stream that a player would show: the default one, or else the largest; cover art does not count."""
+    real = [stream for stream in container.streams.video if not int(stream.disposition) & _ATTACHED_PICTURE]
+    if not real:
+        kinds = sorted({"cover art" if stream.type == "video" else stream.type for stream in container.streams})
+        raise InputError(f"{path}: holds no video stream, only {', '.join(kinds) or 'nothing'}")
+    decodable = [stream for stream in real if stream.codec_context is not None]
+    if not decodable:
+        raise InputError(f"{path}: this FFmpeg has no decoder for its video stream")
+    return max(decodable, key=lambda s: (int(s.disposition) & 1, s.codec_context.width * s.codec_context.height, -s.index))
+
+
+def _stream_info(stream: Any) -> StreamInfo:
+    return StreamInfo(
+        stream.index, stream.type or "unknown", _codec(stream), stream.metadata.get("language"),
+        bool(int(stream.disposition) & _ATTACHED_PICTURE),
+    )  # fmt: skip
+
+
+def _codec(stream: Any) -> str:
+    context = stream.codec_context
+    return context.codec.canonical_name if context is not None else "unknown codec"

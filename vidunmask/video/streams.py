@@ -1,0 +1,179 @@
+"""Everything of a file but the edited video stream, carried over packet by packet.
+
+The source is opened a second time for this. One demuxer for both would have to hold back, in memory and without bound, the packets
+of whichever stream runs ahead of the decoder, its read-ahead and the encoder's delay; two read the same pages of the disk cache.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.error import FFmpegError
+
+from vidunmask.video.info import VideoInfo
+from vidunmask.video.reader import open_input
+
+_DISCARD_ALL = 48
+_ATTACHED_PICTURE = 1 << 10
+# Written by the muxer itself, or true of the input file only.
+_CONTAINER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
+_STREAM_KEYS = {"encoder", "duration", "vendor_id", "bps", "number_of_frames", "number_of_bytes"}
+_STREAM_PREFIXES = ("_statistics_", "bps-", "duration-", "number_of_frames-", "number_of_bytes-")
+
+
+class StreamCopier:
+    """Copies the other streams of ``like.path`` into an output container, interleaved with the video by decoding time."""
+
+    def __init__(self, like: VideoInfo, warnings: list[str]) -> None:
+        self._like = like
+        self._warnings = warnings
+        self._input = open_input(like.path)
+        self._targets: dict[int, Any] = {}
+        self._last_dts: dict[int, int] = {}
+        self._refused: dict[int, int] = {}
+        self._packets: Iterator[av.Packet] = iter(())
+        self._pending: av.Packet | None = None
+        self._output: Any = None
+
+    def add_streams(self, output: Any, add_video: Callable[[], None]) -> None:
+        """Adds the streams to ``output`` in the order of the source, the edited one through ``add_video``."""
+        self._output = output
+        chapters = _chapters(self._input)
+        for stream in self._input.streams:
+            if stream.index == self._like.stream_index:
+                add_video()
+                stream.discard = _DISCARD_ALL
+                continue
+            target = None if self._is_made_by_muxer(stream, bool(chapters)) else self._add(stream)
+            if target is None:
+                stream.discard = _DISCARD_ALL
+            else:
+                self._targets[stream.index] = target
+        if chapters:
+            try:
+                output.set_chapters(chapters)
+            except (FFmpegError, ValueError, AttributeError) as error:
+                self._warnings.append(f"{len(chapters)} chapters were left out ({error})")
+        copied = [stream for stream in self._input.streams if stream.index in self._targets and stream.type != "attachment"]
+        if copied:
+            self._packets = self._input.demux(*copied)
+        self._advance()
+
+    def _add(self, stream: Any) -> Any | None:
+        info = next((s for s in self._like.streams if s.index == stream.index), None)
+        name = str(info) if info is not None else f"stream {stream.index} ({stream.type})"
+        reason = _refusal(self._output.format.name, stream)
+        if reason is not None:
+            self._warnings.append(f"{name} was left out: a {self._output.format.name} file cannot hold it ({reason})")
+            return None
+        target = self._output.add_stream_from_template(stream, **_as_copy(stream))
+        target.metadata.update(clean_metadata(stream.metadata, _STREAM_KEYS, _STREAM_PREFIXES))
+        target.disposition = int(stream.disposition)
+        if stream.type == "video" and not int(stream.disposition) & _ATTACHED_PICTURE:
+            self._warnings.append(f"{name} is a second video; it was copied as it is, masks and all")
+        return target
+
+    def _is_made_by_muxer(self, stream: Any, has_chapters: bool) -> bool:
+        """QuickTime keeps chapter titles and time codes in tracks, which its muxer makes anew from chapters and metadata."""
+        if stream.type != "data" or "mp4" not in self._like.container:
+            return False
+        has_timecode = "timecode" in stream.metadata or "timecode" in self._like.metadata
+        return has_timecode or (has_chapters and stream.codec_context is None and "handler_name" in stream.metadata
+                                and "Subtitle" in stream.metadata["handler_name"])  # fmt: skip
+
+    def copy_until(self, time: Fraction | None) -> None:
+        """Writes the packets that are due by ``time`` (seconds, decoding time), or all that are left for None.
+
+        Raises whatever the output raises; errors of the input end the copying with a warning.
+        """
+        while self._pending is not None:
+            packet = self._pending
+            dts = packet.dts if packet.dts is not None else packet.pts
+            if time is not None and dts is not None and dts * packet.time_base > time:
+                return
+            self._write(packet)
+            self._advance()
+
+    def _advance(self) -> None:
+        self._pending = None
+        while True:
+            try:
+                packet = next(self._packets)
+            except StopIteration:
+                return
+            except (FFmpegError, OSError) as error:
+                self._warnings.append(f"reading the other streams of the input ended early ({error.strerror})")
+                return
+            if packet.size and packet.stream.index in self._targets:
+                self._pending = packet
+                return
+
+    def _write(self, packet: av.Packet) -> None:
+        index = packet.stream.index
+        if packet.dts is None and packet.pts is not None:
+            packet.dts = packet.pts
+        last = self._last_dts.get(index)
+        if packet.dts is not None:
+            if last is not None and packet.dts <= last:  # muxers refuse to go back
+                packet.dts = last + 1
+                if packet.pts is not None:
+                    packet.pts = max(packet.pts, packet.dts)
+            self._last_dts[index] = packet.dts
+        packet.stream = self._targets[index]
+        try:
+            self._output.mux_one(packet)
+        except (av.error.InvalidDataError, av.error.ArgumentError):
+            self._refused[index] = self._refused.get(index, 0) + 1
+
+    def close(self) -> None:
+        """Closes the source and says what the output refused."""
+        for index, count in self._refused.items():
+            self._warnings.append(f"{count} packets of stream {index} are damaged and were left out")
+        self._refused.clear()
+        self._pending = None
+        self._packets = iter(())
+        self._input.close()
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The container's own tags, without those that only the input's muxer could know."""
+        return clean_metadata(self._input.metadata, _CONTAINER_KEYS)
+
+
+def clean_metadata(tags: dict[str, str], drop: set[str] = _STREAM_KEYS, prefixes: tuple[str, ...] = ()) -> dict[str, str]:
+    """Tags without the keys in ``drop`` and those that begin with one of ``prefixes``, in any case of letters."""
+    return {
+        key: value for key, value in tags.items() if key.lower() not in drop and not key.lower().startswith(prefixes or ("\0",))
+    }
+
+
+def video_metadata(tags: dict[str, str]) -> dict[str, str]:
+    """The tags of the edited stream that stay true of the new one."""
+    return clean_metadata(tags, _STREAM_KEYS, _STREAM_PREFIXES)
+
+
+def _as_copy(stream: Any) -> dict[str, Any]:
+    # For video PyAV would look for an encoder of the same name; the parameters alone are wanted.
+    return {"opaque": True} if stream.type == "video" else {}
+
+
+def _refusal(container: str, stream: Any) -> str | None:
+    """Why a container cannot hold a stream, found by writing the header of one that holds it alone; None where it can."""
+    try:
+        with av.open(io.BytesIO(), "w", format=container) as trial:
+            trial.add_stream_from_template(stream, **_as_copy(stream))
+            trial.start_encoding()
+    except (FFmpegError, OSError, ValueError, TypeError) as error:
+        return getattr(error, "strerror", None) or str(error).split(":")[0]
+    return None
+
+
+def _chapters(source: Any) -> list[Any]:
+    try:
+        return list(source.chapters())
+    except (AttributeError, FFmpegError):
+        return []

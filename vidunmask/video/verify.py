@@ -1,0 +1,78 @@
+"""Reading a finished file back before it takes its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from av.error import FFmpegError
+
+from vidunmask.errors import InputError, OutputError
+from vidunmask.video.info import VideoInfo
+from vidunmask.video.reader import VideoReader, open_input
+
+
+@dataclass(slots=True)
+class Expected:
+    """What was written, in a size that does not grow with the video: sums of times do not depend on the packets' order."""
+
+    count: int = 0
+    total: Fraction = Fraction(0)  # seconds
+    squares: Fraction = Fraction(0)
+    first: Fraction | None = None
+    last: Fraction | None = None
+
+    def add(self, time: Fraction) -> None:
+        """Counts a frame at ``time`` seconds."""
+        self.count += 1
+        self.total += time
+        self.squares += time * time
+        self.first = time if self.first is None else min(self.first, time)
+        self.last = time if self.last is None else max(self.last, time)
+
+
+def verify(written: Path, target: Path, like: VideoInfo, expected: Expected, warnings: list[str]) -> None:
+    """Decodes the first frame of ``written``, counts its packets and compares their times and the picture's form with the source.
+
+    Raises `OutputError` where frames are missing or cannot be decoded; a difference that the container forces is a warning.
+    """
+    try:
+        with VideoReader(written) as reader:
+            info = reader.info
+        found = _packets(written, info.stream_index)
+    except (InputError, FFmpegError, OSError) as error:
+        raise OutputError(f"{target}: the written file cannot be read back ({error}); nothing was kept") from error
+    if found.count != expected.count:
+        raise OutputError(
+            f"{target}: {expected.count} frames were written but {found.count} can be read back; nothing was kept"
+        )
+    if (found.total, found.squares) != (expected.total, expected.squares):
+        off = _greatest_difference(found, expected)
+        warnings.append(f"times differ by up to about {float(off) * 1000:.2f} ms: this container cannot hold the source's exactly")
+    if info.size != like.size:
+        raise OutputError(f"{target}: the picture came out as {info.size[::-1]} instead of {like.size[::-1]}; nothing was kept")
+    if (info.sample_aspect or 1) != (like.sample_aspect or 1):
+        warnings.append(f"the sample aspect ratio {like.sample_aspect} is lost: this container or codec cannot hold it")
+    if (info.native_to_display != like.native_to_display).any() and info.display_matrix != like.display_matrix:
+        warnings.append("the rotation of the picture is lost: this container cannot hold it")
+
+
+def _packets(path: Path, stream_index: int) -> Expected:
+    found = Expected()
+    with open_input(path) as container:
+        stream = container.streams[stream_index]
+        for other in container.streams:
+            if other.index != stream_index:
+                other.discard = 48  # AVDISCARD_ALL
+        time_base = stream.time_base or Fraction(1)
+        for packet in container.demux(stream):
+            if packet.size and packet.pts is not None:
+                found.add(packet.pts * time_base)
+    return found
+
+
+def _greatest_difference(found: Expected, expected: Expected) -> Fraction:
+    pairs = ((found.first, expected.first), (found.last, expected.last))
+    ends = [abs(a - b) for a, b in pairs if a is not None and b is not None]
+    return max([*ends, abs(found.total - expected.total) / max(1, expected.count)])

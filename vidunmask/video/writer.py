@@ -1,0 +1,209 @@
+"""Encoding native frames into a file that is otherwise like its source."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+from av.error import FFmpegError
+
+from vidunmask.errors import OutputError, UsageError
+from vidunmask.types import Frame
+from vidunmask.video import atomic
+from vidunmask.video.encoders import EncoderPlan, configure, plan_encoder
+from vidunmask.video.info import VideoInfo
+from vidunmask.video.reader import ffmpeg_name
+from vidunmask.video.streams import StreamCopier, video_metadata
+from vidunmask.video.verify import Expected, verify
+
+_QUICKTIME = ("mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v")
+# What the mp4 muxer writes as iTunes tags; anything else it drops unless all tags are written the QuickTime way.
+_ITUNES_KEYS = {
+    "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping", "lyrics",
+    "description", "synopsis", "show", "episode_id", "network", "keywords", "creation_time", "track", "disc", "compilation",
+    "episode_sort", "season_number", "media_type", "hd_video", "gapless_playback", "timecode",
+}  # fmt: skip
+
+
+class VideoWriter:
+    """Writes frames to ``path`` with everything else as in the file that ``like`` describes; used through ``with``.
+
+    Times, size, aspect, rotation and colour are those of the source, its other streams are copied, and what the target cannot
+    hold is named in ``warnings``. The file is written under another name beside the target and moved there, verified, when the block
+    ends well; after any exception nothing stands at the target.
+
+    The constructor checks target, container and encoder and raises `UsageError`, `OutputError` or `DeviceError` before any
+    work. `write` raises `OutputError` where the disk is full.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        like: VideoInfo,
+        *,
+        codec: str | None = None,
+        crf: float | None = None,
+        preset: str | None = None,
+        pix_fmt: str | None = None,
+        overwrite: bool = False,
+        metadata: dict[str, str] | None = None,
+        faststart: bool = False,
+    ) -> None:
+        """Options: encoder, quality, speed and pixel format as in `encoders`; ``metadata`` is added to the container's."""
+        self.warnings: list[str] = []
+        self._like = like
+        self._overwrite = overwrite
+        self._metadata = dict(metadata or {})
+        self._faststart = faststart
+        self._target = atomic.check_target(path, source=like.path, overwrite=overwrite)
+        self._format, supported = _container_of(self._target)
+        self.plan: EncoderPlan = plan_encoder(
+            like, supported, self._target.suffix.lstrip(".").lower(), codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt
+        )
+        self.warnings.extend(self.plan.warnings)
+        self._temporary: Path | None = None
+        self._output: Any = None
+        self._stream: Any = None
+        self._copier: StreamCopier | None = None
+        self._expected = Expected()
+
+    def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self._abort()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._abort()
+
+    def write(self, frame: Frame) -> None:
+        """Encodes one frame; frames come in the order of their pts and have the size of ``like``.
+
+        Raises ValueError for a frame of another size, RuntimeError outside of ``with``, `OutputError` where writing fails.
+        """
+        if self._output is None:
+            raise RuntimeError("VideoWriter.write outside of its with block")
+        native = frame.native
+        if (native.height, native.width) != self._like.size:
+            raise ValueError(f"frame {frame.index} is {native.width}x{native.height}, the video {self._like.size[::-1]}")
+        if native.format.name != self.plan.pix_fmt:
+            native = _converted(native, self.plan.pix_fmt)
+        native.pts, native.time_base = frame.pts, frame.time_base
+        native.pict_type = 0  # the decoder's picture types would be taken as orders by the encoder
+        self._expected.add(frame.pts * frame.time_base)
+        self._encode(native)
+
+    def _open(self) -> None:
+        like = self._like
+        self._temporary = atomic.reserve(self._target)
+        self._copier = StreamCopier(like, self.warnings)
+        tags = {**self._copier.metadata, **self._metadata}
+        try:
+            self._output = av.open(
+                ffmpeg_name(self._temporary), "w", format=self._format, container_options=self._container_options(tags)
+            )
+            self._output.metadata.update(tags)
+            self._copier.add_streams(self._output, self._add_video)
+        except (FFmpegError, OSError) as error:
+            raise atomic.write_error(self._target, error) from error
+
+    def _add_video(self) -> None:
+        like, time_base = self._like, self._like.time_base
+        stream = self._output.add_stream(self.plan.name, rate=like.average_rate or 25)
+        configure(stream.codec_context, self.plan, like, time_base)
+        stream.time_base = time_base
+        stream.metadata.update(video_metadata(like.metadata))
+        stream.disposition = like.disposition
+        if like.display_matrix is not None:
+            if hasattr(stream, "set_display_matrix"):  # PyAV 18
+                stream.set_display_matrix(like.display_matrix)
+            else:
+                self.warnings.append("the rotation of the picture is lost: writing it needs PyAV 18 or newer")
+        self._stream = stream
+
+    def _container_options(self, tags: dict[str, str]) -> dict[str, str]:
+        if self._format not in _QUICKTIME:
+            return {}
+        flags = ["+faststart"] if self._faststart else []
+        if any(key.lower() not in _ITUNES_KEYS for key in tags):
+            flags.append("+use_metadata_tags")
+        options = {"movflags": "".join(flags)} if flags else {}
+        ticks = self._like.time_base.denominator
+        if ticks < 1 << 31:
+            options["video_track_timescale"] = str(ticks)
+            # Edit lists count in this unit: a start that is no whole number of them would shift every pts.
+            rates = [48000, 44100] if self._like.streams else []
+            movie = ticks
+            for rate in rates:
+                if math.lcm(movie, rate) < 1 << 31:
+                    movie = math.lcm(movie, rate)
+            options["movie_timescale"] = str(movie)
+        return options
+
+    def _encode(self, native: av.VideoFrame | None) -> None:
+        assert self._copier is not None
+        try:
+            for packet in self._stream.encode(native):
+                if packet.dts is not None:
+                    self._copier.copy_until(packet.dts * packet.time_base)
+                self._output.mux_one(packet)
+        except (FFmpegError, OSError) as error:
+            raise atomic.write_error(self._target, error) from error
+
+    def _finish(self) -> None:
+        assert self._copier is not None and self._temporary is not None
+        if self._expected.count == 0:
+            raise OutputError(f"{self._target}: no frame was written")
+        self._encode(None)
+        try:
+            self._copier.copy_until(None)
+            self._output.close()
+        except (FFmpegError, OSError) as error:
+            raise atomic.write_error(self._target, error) from error
+        self._output = None
+        self._copier.close()
+        verify(self._temporary, self._target, self._like, self._expected, self.warnings)
+        atomic.commit(self._temporary, self._target, overwrite=self._overwrite)
+
+    def _abort(self) -> None:
+        """Lets go of everything; whatever was not committed is removed."""
+        if self._copier is not None:
+            self._copier.close()
+            self._copier = None
+        output, self._output, self._stream = self._output, None, None
+        if output is not None:
+            with contextlib.suppress(FFmpegError, OSError, ValueError):
+                output.close()
+        if self._temporary is not None:
+            atomic.discard(self._temporary)
+            self._temporary = None
+
+
+def _container_of(target: Path) -> tuple[str, set[str]]:
+    """FFmpeg's muxer for the extension of ``target`` and the codecs it holds; opens nothing."""
+    try:
+        with av.open(ffmpeg_name(target), "w") as probe:
+            return probe.format.name, set(probe.supported_codecs)
+    except (FFmpegError, ValueError) as error:
+        extension = target.suffix or "without an extension"
+        raise UsageError(f"{target}: no container is known for {extension}; use .mp4, .mkv, .mov or .webm") from error
+
+
+def _converted(native: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:
+    """The frame in another format with range and matrix as they are."""
+    keep = native.color_range or None
+    return native.reformat(format=pix_fmt, src_color_range=keep, dst_color_range=keep)
+
+
