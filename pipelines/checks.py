@@ -26,20 +26,6 @@ def readable(path: Path) -> None:
         raise InputError(f"{path}: no permission to read it")
 
 
-def target(path: Path, *, source: Path, overwrite: bool) -> None:
-    """Raises OutputError where a result from the file ``source`` must not or cannot be written to ``path``."""
-    if same(path, source):
-        raise OutputError(f"{path}: is the input itself; give another name")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; name the file, such as {path / source.name}")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: there is no folder {path.parent}; make it first")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already; --overwrite replaces it")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{path}: no permission to write in {path.parent}")
-
-
 def folder(path: Path, *, source: Path) -> None:
     """Raises OutputError where the results of the folder ``source`` cannot be put into the folder ``path``; makes nothing."""
     if same(path, source):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vidunmask import __version__
 from vidunmask.pipelines import checks
@@ -15,11 +17,15 @@ from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.report import RunReport, Stopwatch, Tally, WarningLog
 
+if TYPE_CHECKING:
+    from vidunmask.types import Frame
+
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int | None], None]  # frames done, frames expected
 
 QUEUE_BYTES = 64 << 20  # of frames between two stages that overlap; 20 frames of 1080p, 5 of 2160p
+_LIBRARIES = ("torch", "numpy", "opencv-python", "av")
 SYNTHESIZED = "Faces in this video were synthesized, not recovered: what lay under the masks is not known."
 
 
@@ -44,63 +50,108 @@ def unmask(
 
         if source.is_dir():
             return stills.unmask_folder(source, target, config=config, progress=progress, parts=parts)
-        checks.target(target, source=source, overwrite=config.overwrite)
-        return stills.unmask_picture(source, target, config=config, parts=parts or build(config))
-    checks.target(target, source=source, overwrite=config.overwrite)
+        return stills.unmask_picture(source, target, config=config, progress=progress, parts=parts)
     return _unmask_video(source, target, config, progress, parts)
 
 
 def _unmask_video(source: Path, target: Path, config: Config, progress: Progress | None, parts: Parts | None) -> RunReport:
+    from vidunmask.video.reader import VideoReader
+    from vidunmask.video.writer import VideoWriter
+
+    watch, tally = Stopwatch(), Tally()
+    with ExitStack() as stack:
+        warnings = stack.enter_context(WarningLog.collecting())
+        reader = stack.enter_context(VideoReader(source))
+        # Made before the networks are loaded: a target or an encoder that will not do is known at once.
+        writer = VideoWriter(
+            target,
+            reader.info,
+            codec=config.codec,
+            crf=config.crf,
+            preset=config.preset,
+            pix_fmt=config.pix_fmt,
+            overwrite=config.overwrite,
+            metadata=provenance(),
+        )
+        parts = parts or build(config)
+        networks_before = dict(parts.unmasker.seconds)
+        began = time.perf_counter()
+        expected = reader.info.frames_estimate
+        with writer:
+            _log_new([*reader.warnings, *writer.warnings], warnings)
+            with closing(_frames(reader, parts, config, watch, tally)) as frames:
+                for frame in frames:
+                    with watch.timing("encode"):
+                        writer.write(frame)
+                    if progress is not None:
+                        progress(frame.index + 1, expected)
+            if progress is not None:
+                progress(tally.frames, tally.frames)
+            finishing = time.perf_counter()
+        done = time.perf_counter()
+        watch.seconds["encode"] = watch.seconds.get("encode", 0.0) + done - finishing
+        _log_new([*reader.warnings, *writer.warnings], warnings)
+    stages = {name: spent for name, spent in watch.seconds.items() if name != "wait"}
+    for name, spent in parts.unmasker.seconds.items():
+        stages[name] = spent - networks_before[name]
+        stages["unmask"] -= stages[name]
+    return make_report(source, target, parts, tally, seconds=done - began, stages=stages, warnings=warnings.messages)
+
+
+def _frames(reader: Iterable[Frame], parts: Parts, config: Config, watch: Stopwatch, tally: Tally) -> Generator[Frame]:
+    """The chain of the house, with a thread at each seam where two stages should overlap."""
     from vidunmask.flow import prefetch
     from vidunmask.stages.blend import TemporalBlender, blend
     from vidunmask.stages.crop import crop
     from vidunmask.stages.detect import detect
     from vidunmask.stages.track import Tracker, track
     from vidunmask.stages.unmask import unmask as unmask_faces
-    from vidunmask.video.reader import VideoReader
-    from vidunmask.video.writer import VideoWriter
 
-    watch, tally = Stopwatch(), Tally()
-    with WarningLog.collecting() as warnings, ExitStack() as stack:
-        reader = stack.enter_context(VideoReader(source))
-        # The writer opens before the networks are loaded: an encoder that is missing is known at once.
-        writer = stack.enter_context(
-            VideoWriter(
-                target,
-                like=reader.info,
-                codec=config.codec,
-                crf=config.crf,
-                preset=config.preset,
-                pix_fmt=config.pix_fmt,
-                overwrite=config.overwrite,
-                metadata=provenance(),
-            )
-        )
-        parts = parts or build(config)
-        before = dict(parts.unmasker.seconds)
-        began = time.perf_counter()
+    decoded = watch.stage("wait", prefetch(watch.stage("decode", reader), 16, max_bytes=QUEUE_BYTES))
+    seen = watch.stage("detect", detect(decoded, parts.detector, every=config.detect_every))
+    tracked = watch.stage("track", track(seen, Tracker()))
+    crops = watch.stage("wait", prefetch(watch.stage("crop", crop(tracked)), 8, max_bytes=QUEUE_BYTES))
+    unmasked = unmask_faces(
+        crops, parts.unmasker, min_faces=config.batch, max_frames=config.batch, temporal=config.temporal
+    )
+    fills = watch.stage("wait", prefetch(watch.stage("unmask", unmasked), 8, max_bytes=QUEUE_BYTES))
+    blender = TemporalBlender(strength=TemporalBlender.STRENGTH if config.temporal else 0.0)
+    yield from watch.stage("blend", blend(tally.watch(fills), blender))
 
-        frames = prefetch(watch.stage("decode", reader), 16, max_bytes=QUEUE_BYTES)
-        seen = watch.stage("detect", detect(watch.stage("wait", frames), parts.detector, every=config.detect_every))
-        tracked = watch.stage("track", track(seen, Tracker()))
-        crops = prefetch(watch.stage("crop", crop(tracked)), 8, max_bytes=QUEUE_BYTES)
-        fills = watch.stage(
-            "unmask",
-            unmask_faces(
-                watch.stage("wait", crops), parts.unmasker, min_faces=config.batch, max_frames=config.batch, temporal=config.temporal
-            ),
-        )
-        fills = watch.stage("wait", prefetch(fills, 8, max_bytes=QUEUE_BYTES))
-        blender = TemporalBlender(strength=0.8 if config.temporal else 0.0)
-        edited = stack.enter_context(_closing(watch.stage("blend", blend(tally.watch(fills), blender))))
-        expected = reader.info.frames_estimate
-        for frame in edited:
-            with watch.timing("encode"):
-                writer.write(frame)
-            if progress is not None:
-                progress(tally.frames, expected)
-        with watch.timing("encode"):
-            writer.close()
-        seconds = time.perf_counter() - began
-    messages = [*reader.warnings, *writer.warnings, *warnings.messages]
-    return _report(source, target, parts, tally, watch, before, seconds, messages)
+
+def provenance() -> dict[str, str]:
+    """What the container's tags say of the result."""
+    return {"comment": SYNTHESIZED, "synthesized_by": f"vidunmask {__version__}"}
+
+
+def make_report(
+    source: Path,
+    target: Path,
+    parts: Parts,
+    tally: Tally,
+    *,
+    seconds: float,
+    stages: Mapping[str, float],
+    warnings: Sequence[str],
+) -> RunReport:
+    """The report of one file."""
+    return RunReport(
+        input=str(source),
+        output=str(target),
+        frames=tally.frames,
+        frames_edited=tally.frames_edited,
+        seconds=round(seconds, 3),
+        stages={name: round(spent, 3) for name, spent in stages.items()},
+        faces=tally.faces(),
+        warnings=tuple(warnings),
+        device=parts.device,
+        precision=parts.precision,
+        weights=parts.weights,
+        versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _LIBRARIES}},
+    )
+
+
+def _log_new(messages: Iterable[str], seen: WarningLog) -> None:
+    for message in messages:
+        if message not in seen.messages:
+            log.warning("%s", message)

@@ -43,7 +43,9 @@ class TemporalBlender:
     the noise of its surroundings.
     """
 
-    def __init__(self, *, strength: float = 0.8, grain: bool = True) -> None:
+    STRENGTH = 0.8
+
+    def __init__(self, *, strength: float = STRENGTH, grain: bool = True) -> None:
         self.strength = strength
         self.grain = grain
         self._tracks: TrackMemory[_Past] = TrackMemory(_Past)
