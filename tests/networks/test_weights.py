@@ -1,0 +1,63 @@
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vidunmask.errors import WeightsError
+from vidunmask.networks import weights
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    arguments = weights.presets("segmenter", "unet")["tiny"]
+    module = weights.build("segmenter", "unet", arguments).eval()
+    path = tmp_path / "tiny.safetensors"
+    weights.save(path, module.state_dict(), kind="segmenter", network="unet", arguments=arguments, provenance={"images": 5})
+    return path, module
+
+
+def test_a_network_comes_back_from_its_file_alone(saved):
+    path, module = saved
+    again = weights.load(path, kind="segmenter")
+    x = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(again(x), module(x), atol=1e-5, rtol=1e-4)
+    assert weights.read_card(path).provenance == {"images": 5}
+
+
+def test_a_changed_tensor_is_noticed(saved, tmp_path):
+    path, _ = saved
+    tensors = load_file(path)
+    next(iter(tensors.values())).view(-1)[0] += 1
+    with open(path, "rb") as file:
+        import json
+
+        length = int.from_bytes(file.read(8), "little")
+        metadata = json.loads(file.read(length))["__metadata__"]
+    save_file(tensors, tmp_path / "bad.safetensors", metadata=metadata)
+    with pytest.raises(WeightsError, match="SHA-256"):
+        weights.load(tmp_path / "bad.safetensors", kind="segmenter")
+
+
+def test_a_truncated_file_is_refused(saved):
+    path, _ = saved
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="tiny.safetensors"):
+        weights.load(path, kind="segmenter")
+
+
+def test_weights_of_the_other_kind_are_refused(saved):
+    with pytest.raises(WeightsError, match="a inpainter is needed|inpainter is needed"):
+        weights.load(saved[0], kind="inpainter")
+
+
+def test_missing_weights_name_the_path_and_what_ships(tmp_path):
+    with pytest.raises(WeightsError, match=r"nowhere\.safetensors.*no such weights"):
+        weights.load(tmp_path / "nowhere.safetensors", kind="segmenter")
+
+
+@pytest.mark.parametrize("name", weights.available())
+def test_shipped_weights_load_and_say_how_they_were_trained(name):
+    card = weights.read_card(name)
+    assert weights.load(name, kind=card.kind)
+    assert card.provenance["images"] > 1000
+    assert card.provenance["tiers"]

@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from vidunmask.errors import WeightsError
+from vidunmask.training import losses
+from vidunmask.training.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
+
+
+def test_composition_is_equation_1():
+    image, fill = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    mask = (torch.rand(2, 1, 8, 8) > 0.5).float()
+    torch.testing.assert_close(losses.compose(image, fill, mask), (1 - mask) * image + mask * fill)
+
+
+def test_local_supervision_gives_no_gradient_outside_the_mask():
+    image, truth = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
+    fill = torch.rand(1, 3, 16, 16, requires_grad=True)
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., 4:9, 5:12] = 1
+    losses.reconstruction(losses.compose(image, fill, mask), truth, mask).backward()
+    outside = (mask == 0).expand_as(fill)
+    assert fill.grad[outside].abs().max() == 0
+    assert fill.grad[~outside].abs().min() > 0
+
+
+def test_reconstruction_does_not_depend_on_the_size_of_the_mask():
+    small, large = torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16)
+    small[..., :4, :4] = 1
+    fake, real = torch.full((1, 3, 16, 16), 0.75), torch.full((1, 3, 16, 16), 0.5)
+    assert losses.reconstruction(fake, real, small) == pytest.approx(0.25)
+    assert losses.reconstruction(fake, real, large) == pytest.approx(0.25)
+
+
+def test_gram_matrix_by_hand():
+    features = torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])  # (1, 2, 1, 2)
+    torch.testing.assert_close(losses.gram(features), torch.tensor([[[5.0, 11.0], [11.0, 25.0]]]) / 4)
+
+
+def test_perceptual_and_style_vanish_only_for_equal_features():
+    a = [torch.rand(2, 4, 6, 6), torch.rand(2, 8, 3, 3)]
+    b = [x.flip(0) for x in a]
+    assert losses.perceptual(a, a) < 1e-3
+    assert losses.style(a, a) == 0
+    assert losses.perceptual(a, b) > 0.1
+    assert losses.style(a, b) > 0
+
+
+def test_relativistic_losses_reward_what_they_should():
+    high, low = torch.full((2, 1, 3, 3), 1.0), torch.full((2, 1, 3, 3), 0.0)
+    # a critic that scores real above fake by one is right; a generator wants the reverse
+    assert losses.relativistic_discriminator(real=high, fake=low) == 0
+    assert losses.relativistic_generator(real=low, fake=high) == 0
+    assert losses.relativistic_generator(real=high, fake=low) == 8
+
+
+def test_a_pixel_of_the_patch_critic_sees_70_pixels():
+    critic = PatchDiscriminator(width=4)
+    image = torch.rand(1, 3, 256, 256, requires_grad=True)
+    scores = critic(image)
+    scores[0, 0, scores.shape[2] // 2, scores.shape[3] // 2].backward()
+    seen = image.grad.abs().sum(dim=(0, 1)) > 0
+    assert int(seen.any(0).sum()) == int(seen.any(1).sum()) == 70
+
+
+def test_feature_critic_takes_relu3_3() -> None:
+    assert FeaturePatchDiscriminator(width=8)(torch.rand(2, 256, 16, 16)).shape[:2] == (2, 1)
+
+
+def test_missing_vgg_weights_are_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"--vgg .*none\.pth"):
+        losses.VGGFeatures(tmp_path / "none.pth")

@@ -1,0 +1,125 @@
+"""Both training programs end to end on a made-up pack: they run, resume exactly, and export weights that load."""
+
+import numpy as np
+import pytest
+import torch
+
+from vidunmask import geometry
+from vidunmask.errors import InputError
+from vidunmask.networks import weights
+from vidunmask.training import inpainter, segmenter
+from vidunmask.training.pack import MARGIN, SIDE, STILL, Jitter, Order, draw_batch, open_pack
+
+COUNT = 12
+
+
+@pytest.fixture
+def pack(tmp_path):
+    random = np.random.default_rng(0)
+    folder = tmp_path / "pack"
+    folder.mkdir()
+    coarse = random.integers(60, 220, (COUNT, 9, 9, 3), dtype=np.uint8)
+    np.save(folder / "images.npy", coarse.repeat(SIDE // 9, 1).repeat(SIDE // 9, 2))
+    landmarks = geometry.TEMPLATE68 + MARGIN + random.normal(0, 1, (COUNT, 68, 2))
+    transform = np.array([[1.0, 0, MARGIN], [0, 1.0, MARGIN]])
+    np.savez(
+        folder / "faces.npz",
+        landmarks=landmarks.astype(np.float32),
+        photo_to_pack=np.tile(transform, (COUNT, 1, 1)).astype(np.float32),
+        photo_size=np.full((COUNT, 2), 256),
+        photo=np.array([f"{i}.png" for i in range(COUNT)]),
+        split=np.array(["train"] * 8 + ["val"] * 4),
+        tier=np.array(["A", "B"] * 6),
+        source=np.array(["made"] * COUNT),
+    )
+    return folder
+
+
+@pytest.fixture
+def vgg(tmp_path):
+    from torchvision.models import vgg16
+
+    torch.manual_seed(1)
+    path = tmp_path / "vgg.pth"
+    torch.save({k: v.half() for k, v in vgg16(weights=None).features.state_dict(prefix="features.").items()}, path)
+    return path
+
+
+def options(pack, run, **more):
+    values = {"pack": pack, "run": run, "preset": "tiny", "batch": 2, "precision": "float32", "evaluate_every": 1000, **more}
+    return [part for key, value in values.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+
+
+def test_pack_knows_splits_and_tiers(pack):
+    assert len(open_pack(pack, "train")) == 8
+    assert len(open_pack(pack, "val", tiers="A")) == 2
+    with pytest.raises(InputError, match="tiers 'C'"):
+        open_pack(pack, "train", tiers="C")
+    with pytest.raises(InputError, match="not a pack"):
+        open_pack(pack / "nowhere", "train")
+
+
+def test_a_still_crop_is_the_middle_of_the_pack(pack):
+    faces = open_pack(pack, "train")
+    images, landmarks, valid = draw_batch(faces, faces.rows[:2], jitter=STILL, generator=torch.Generator().manual_seed(0))
+    expected = faces.images[:2, MARGIN:-MARGIN, MARGIN:-MARGIN].transpose(0, 3, 1, 2) / 255
+    np.testing.assert_allclose(images.numpy(), expected, atol=2e-3)
+    np.testing.assert_allclose(landmarks.numpy(), faces.landmarks[:2] - MARGIN, atol=1e-3)
+    assert valid.min() == 1
+
+
+def test_landmarks_stay_on_the_face_through_jitter_and_mirror(pack):
+    images = np.load(pack / "images.npy")
+    table = dict(np.load(pack / "faces.npz"))
+    images[:] = 0
+    for index in range(COUNT):  # a white dot under each outer eye corner
+        for x, y in table["landmarks"][index][[36, 45]].round().astype(int):
+            images[index, y - 2 : y + 3, x - 2 : x + 3] = 255
+    np.save(pack / "images.npy", images)
+    faces = open_pack(pack, "train")
+    generator = torch.Generator().manual_seed(5)
+    crops, landmarks, _ = draw_batch(faces, faces.rows, jitter=Jitter(shift=4, scale=0.08, angle=0.1), generator=generator)
+    for crop, points in zip(crops, landmarks, strict=True):
+        assert points[36, 0] < points[45, 0]  # still the one on the picture's left
+        for point in points[[36, 45]]:
+            x, y = point.round().long().tolist()
+            assert crop[0, y - 1 : y + 2, x - 1 : x + 2].mean() > 0.6
+
+
+def test_order_visits_every_face_once_an_epoch_and_resumes():
+    rows = np.arange(10)
+    order = Order(rows, seed=1)
+    first = [order.take(4) for _ in range(5)]
+    assert sorted(np.concatenate(first)[:10]) == list(range(10))
+    again = Order(rows, seed=1)
+    again.position = 8
+    assert again.take(4).tolist() == first[2].tolist()
+
+
+@pytest.mark.parametrize("program", [segmenter, inpainter], ids=["segmenter", "inpainter"])
+def test_a_resumed_run_is_the_run_that_was_never_stopped(program, pack, vgg, tmp_path):
+    extra = {"vgg": vgg, "critic_width": 4, "feature_scale": 0.5, "adversarial_from": 2} if program is inpainter else {}
+    program.main(options(pack, tmp_path / "whole", images=8, **extra))
+    program.main(options(pack, tmp_path / "parts", images=4, **extra))
+    program.main(options(pack, tmp_path / "parts", images=8, **extra))
+    whole, parts = (torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "parts"))
+    assert whole["values"]["images"] == parts["values"]["images"] == 8
+    for part in ("network", "average"):
+        for name, tensor in whole["parts"][part].items():
+            torch.testing.assert_close(parts["parts"][part][name], tensor, rtol=1e-4, atol=1e-5, msg=f"{part} {name}")
+    assert (tmp_path / "whole" / "val_00000008.png").stat().st_size > 1000
+
+
+def test_trained_weights_are_exported_with_their_provenance(pack, tmp_path):
+    segmenter.main(options(pack, tmp_path / "run", images=8, export=tmp_path / "made.safetensors"))
+    card = weights.read_card(tmp_path / "made.safetensors")
+    assert card.provenance["images"] == 8
+    assert card.provenance["sources"] == ["made"]
+    assert weights.load(tmp_path / "made.safetensors", kind="segmenter")
+
+
+def test_options_that_cannot_work_are_refused(pack, tmp_path):
+    from vidunmask.errors import UsageError
+
+    with pytest.raises(UsageError, match="--batch 0"):
+        segmenter.main(options(pack, tmp_path / "run", batch=0))

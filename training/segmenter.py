@@ -1,0 +1,179 @@
+"""Trains the segmentation network (§3.1) on masks drawn on the fly. Reads from top to bottom.
+
+    python -m vidunmask.training.segmenter --pack PACK --run RUN [--templates FOLDER] [--minutes 30]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.utils import save_image
+
+from vidunmask.errors import VidunmaskError
+from vidunmask.networks import weights
+from vidunmask.training import metrics
+from vidunmask.training.loop import Average, Checkpoint, Clock, add_options, check_options, export, learning_rate, log_to
+from vidunmask.training.masked_faces import MaskSynthesizer
+from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack
+
+NETWORK = "unet"
+# wider than the inpainter's: the segmenter is what must survive a badly placed crop, since everything after it can be mended by it
+JITTER = Jitter(shift=4.5, scale=0.06, angle=0.07)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options of the program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser, preset="paper", batch=16, images=20 * 158_003)
+    parser.add_argument("--weight-dice", type=float, default=0.0, help="weight of a soft Dice term beside the cross-entropy")
+    return parser.parse_args(arguments)
+
+
+def dice(logits: Tensor, target: Tensor) -> Tensor:
+    """One minus the soft Dice coefficient of the batch as a whole; scale-free, so that small masks count beside large ones."""
+    probability = torch.sigmoid(logits)
+    return 1 - (2 * (probability * target).sum() + 1) / (probability.sum() + target.sum() + 1)
+
+
+@torch.no_grad()
+def evaluate(
+    network: nn.Module, pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, limit: int | None = None
+) -> tuple[dict[str, float], Tensor]:
+    """IoU of masked faces and false area of bare ones on ``val`` with fixed masks, and a sheet of 32: input, prediction in red."""
+    generator = torch.Generator().manual_seed(2024)
+    overlaps, false_area, sheet = [], [], []
+    network.eval()
+    rows = pack.rows[: limit or None]
+    for start in range(0, len(rows), 16):
+        images, landmarks, _ = draw_batch(pack, rows[start : start + 16], jitter=STILL, generator=generator, device=device)
+        made = synthesizer(images, landmarks, generator)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            probability = torch.sigmoid(network(made.masked).float())
+        masked = made.mask.flatten(1).sum(1) > 64
+        overlaps.append(metrics.iou(probability, made.mask)[masked])
+        false_area.append((probability > 0.5).float().mean(dim=(1, 2, 3))[~masked])
+        if len(sheet) < 32:
+            red = torch.tensor([1.0, 0.1, 0.1], device=device).view(1, 3, 1, 1)
+            shown = torch.lerp(made.masked, red.expand_as(made.masked), 0.5 * (probability > 0.5).float())
+            sheet += list(torch.stack([made.masked, shown], dim=1).flatten(0, 1)[:16])
+    overlap = torch.cat(overlaps)
+    return {
+        "iou": float(overlap.mean()),
+        "iou_p10": float(overlap.quantile(0.1)),
+        "false_area": float(torch.cat(false_area).mean()) if len(torch.cat(false_area)) else 0.0,
+    }, torch.stack(sheet[:32])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs or resumes a training."""
+    options = parse(arguments)
+    device = check_options(options)
+    log = log_to(options.run)
+
+    # --- data ---------------------------------------------------------------------------------------------------------
+    train, val = open_pack(options.pack, "train", tiers=options.tiers), open_pack(options.pack, "val")
+    synthesizer = MaskSynthesizer(templates_folder=options.templates)
+    order = Order(train.rows, seed=options.seed)
+    generator = torch.Generator().manual_seed(options.seed)
+
+    # --- network ------------------------------------------------------------------------------------------------------
+    settings = weights.presets("segmenter", NETWORK)[options.preset]
+    network = weights.channels_last(weights.build("segmenter", NETWORK, settings).to(device))
+    if options.start_from:
+        network.load_state_dict(weights.load(options.start_from, kind="segmenter", device=device).state_dict())
+    average = Average(network, decay=options.ema)
+    optimizer = torch.optim.Adam(network.parameters(), lr=options.lr)
+    forward: Any = torch.compile(network) if options.compile else network
+
+    # --- resume -------------------------------------------------------------------------------------------------------
+    checkpoint = Checkpoint(
+        options.run / "checkpoint.pt", {"network": network, "average": average.network, "optimizer": optimizer}
+    )
+    clock = Clock(images=0, total_images=options.images, minutes=options.minutes)
+    spent = 0.0
+    stored = checkpoint.load()
+    if stored is not None:
+        clock.images = clock.start_images = order.position = stored["images"]
+        average.updates, spent = stored["updates"], stored["spent"]
+        generator.set_state(stored["generator"])
+        log(f"resumed at {clock.images} images")
+    parameters = sum(p.numel() for p in network.parameters())
+    log(f"{NETWORK} {options.preset}, {parameters / 1e6:.2f}M parameters, {len(train)} faces; {vars(options)}")
+
+    def save() -> None:
+        checkpoint.save(
+            images=clock.images, updates=average.updates, spent=spent + clock.elapsed, generator=generator.get_state()
+        )
+
+    def report() -> dict[str, float]:
+        figures, sheet = evaluate(average.network, val, synthesizer, device)
+        save_image(sheet, options.run / f"val_{clock.images:08d}.png", nrow=8)
+        log(f"{clock.images:>8d} val  " + "  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+        return figures
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+    clock.listen()
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.precision == "bfloat16")
+    last_save = time.monotonic()
+    for images_done in clock:
+        rate = learning_rate(
+            images_done, base=options.lr, epoch=len(train), total=options.images, cooldown=options.cooldown, warmup=1000
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+        faces, landmarks, _ = draw_batch(train, order.take(options.batch), jitter=JITTER, generator=generator, device=device)
+        made = synthesizer(faces, landmarks, generator)
+        network.train()
+        with autocast:
+            logits = forward(made.masked.contiguous(memory_format=torch.channels_last))
+        terms = {"bce": F.binary_cross_entropy_with_logits(logits.float(), made.mask)}
+        total = terms["bce"]
+        if options.weight_dice:
+            terms["dice"] = dice(logits.float(), made.mask)
+            total = total + options.weight_dice * terms["dice"]
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        optimizer.step()
+        average.update(network)
+
+        clock.step(options.batch, terms)
+        if clock.due(800, options.batch):
+            log(clock.line())
+        if clock.due(options.evaluate_every, options.batch):
+            report()
+        if time.monotonic() - last_save > 180:
+            save()
+            last_save = time.monotonic()
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+    save()
+    figures = report()
+    if options.export:
+        provenance = {
+            "images": clock.images,
+            "hours": round((spent + clock.elapsed) / 3600, 2),
+            "preset": options.preset,
+            "val": {name: round(value, 5) for name, value in figures.items()},
+            "sources": train.sources,
+            "tiers": train.tiers,
+            "templates": str(options.templates.name) if options.templates else None,
+            "started_from": options.start_from,
+        }
+        log(
+            export(
+                options.export, average, kind="segmenter", network=NETWORK, arguments=settings, provenance=provenance
+            )
+        )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (VidunmaskError, FloatingPointError) as error:
+        raise SystemExit(f"error: {error}") from None
