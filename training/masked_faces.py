@@ -1,79 +1,208 @@
-"""Face masks drawn on photos in batched torch, on the fly (paper §4.1: five kinds, placed by 21 landmarks)."""
+"""Face masks drawn on photos in batched torch, on the fly (paper §4.1: five kinds, placed by 21 landmarks).
+
+The steps: the head's pose is fitted to the landmarks (`head_surface`); a mask is cut, coloured and formed on a chart of the head
+(`garments`); the light that falls on the face is fitted and falls on the mask (`lighting`); the chart is drawn into the picture with
+a shadow under it and sometimes something in front of it (`occluders`); the same camera takes the picture with and without the mask
+(`degrade`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vidunmask.training import occluders
+from vidunmask.training.degrade import Camera
+from vidunmask.training.dice import Dice, per_sample
+from vidunmask.training.garments import DRAWN, PLAIN_TEXTURE, TEXTURE, Garment, Sources, gather, scarf, template
+from vidunmask.training.head_surface import MAX_ANGLE, Pose, chart, drape, fit_pose, place, rasterise, unfold
+from vidunmask.training.lighting import Light, fit_light, shade
+from vidunmask.training.templates import Templates, load_templates
+
 KINDS = ("none", "surgical", "cloth", "n95", "kn95", "scarf", "template")  # `SynthesizedBatch.kind` indexes this
+SHARES = (0.12, 0.27, 0.23, 0.14, 0.13, 0.09, 0.12)  # of the mixture; without templates the others divide their share
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SynthesizedBatch:
-    """Photos with masks drawn on them and what is under the masks."""
+    """Photos with masks drawn on them and what is under the masks.
+
+    ``masked`` and ``truth`` agree outside the mask, but for the narrow shadow that the mask throws on the face, and where the
+    camera's blur and block compression spread the mask's colour over a few pixels. What else is drawn (hands, glasses, a loose
+    scarf) is in both.
+    """
 
     masked: Tensor  # (B, 3, H, W) float 0..1
-    mask: Tensor  # (B, 1, H, W) float 0..1, 1 = face mask to remove; soft over about a pixel at its boundary
+    mask: Tensor  # (B, 1, H, W) float 0..1, 1 = face mask to remove, straps too; soft over about a pixel at its boundary
     truth: Tensor  # (B, 3, H, W) float 0..1, the photo through the same camera without a mask
-    kind: Tensor  # (B,) int64, index into KINDS
+    kind: Tensor  # (B,) int64, index into KINDS; 0 = the picture holds no mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layer:
+    """A garment's surface in the picture."""
+
+    grid: Tensor  # (B, S, S, 2) chart coordinates under every pixel, for grid_sample
+    xy: Tensor  # (B, R, C, 2) pixels of the vertices
+    frame: Tensor  # (B, 3, R, C, 3) directions across, down, outwards
+    seen: Tensor  # (B, R, C)
+
+    def sample(self, texture: Tensor) -> Tensor:
+        """A texture (B, C, H, W) as seen in the picture (B, C, S, S); 0 off the surface."""
+        return F.grid_sample(texture, self.grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+    def in_sight(self, alpha: Tensor) -> Tensor:
+        """A texture's alpha (B, H, W) without what the head itself hides."""
+        return alpha * F.interpolate(self.seen[:, None], size=alpha.shape[1:], mode="bilinear", align_corners=True)[:, 0]
 
 
 class MaskSynthesizer:
-    """Draws masks on aligned photos; every random choice comes from the generator that the call is given."""
+    """Draws masks on aligned photos; every random choice comes from the generator that the call is given.
 
-    def __init__(self, *, templates_folder: str | None = None, camera: float = 1.0, bare: float = 0.15) -> None:
-        self.templates_folder = templates_folder
-        self.camera = camera
-        self.bare = bare
+    ``templates_folder`` adds pictures of masks and of cloth (see `templates`). ``camera`` 0..1 is how bad the camera may be: 1 for
+    segmentation, about 0.3 for inpainting, 0 leaves the photo as it is. ``occlusion`` scales how often something is in front.
+    """
+
+    def __init__(self, *, templates_folder: str | Path | None = None, camera: float = 1.0, occlusion: float = 1.0) -> None:
+        self.camera = Camera(camera)
+        self.occlusion = occlusion
+        self._templates = load_templates(Path(templates_folder)) if templates_folder else None
 
     @torch.no_grad()
     def __call__(
-        self, images: Tensor, landmarks: Tensor, generator: torch.Generator, *, kinds: Sequence[str] | None = None,
-        shapes_only: bool = False,
+        self, images: Tensor, landmarks: Tensor, generator: torch.Generator, *, kinds: Sequence[str] | None = None, shapes_only: bool = False
     ) -> SynthesizedBatch:
-        """Masks for images (B, 3, S, S) float 0..1 with landmarks (B, 68, 2) in pixels of the image, dlib order."""
-        batch, _, size, _ = images.shape
-        device = images.device
+        """Draws masks on images (B, 3, S, S) float 0..1 whose landmarks (B, 68, 2), dlib order, are in pixels of the image.
 
-        def rand(*shape: int) -> Tensor:
-            return torch.rand(shape, generator=generator, device=generator.device).to(device)
+        ``kinds`` restricts the draw to some of KINDS, in equal shares; by default it is the mixture of SHARES. ``shapes_only`` fills
+        masks of the same shapes with one colour and leaves out bare faces, light, cloth, occluders and camera: for inpainting, which
+        never sees the mask's pixels. The batch is the same for the same state of the generator, on one kind of device. Raises
+        ValueError for a wrong shape or an unknown kind.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
+            raise ValueError(f"images are {tuple(images.shape)}, expected (B, 3, S, S)")
+        dice = Dice(generator, images.device, len(images))
+        landmarks = landmarks.to(images.device, images.dtype)
+        pose = fit_pose(landmarks)
+        kind = self._kinds(dice, kinds, bare=not shapes_only)
+        garment = self._dress(dice, kind, images, pose, plain=shapes_only)
+        layer = _lay_on(garment, pose, images.shape[-1], stride=4 if shapes_only else 2)
+        if shapes_only:
+            mask = layer.sample(layer.in_sight(garment.alpha)[:, None]) * (kind > 0)[:, None, None, None]
+            flat = garment.colour[:, :, garment.colour.shape[2] // 2, garment.colour.shape[3] // 2, None, None]
+            return SynthesizedBatch(images + (flat - images) * mask, mask, images, kind)
+        light = fit_light(images, layer.xy, layer.frame, layer.seen, garment, dice)
+        painted, alpha = _paint(garment, layer, light, images.shape[-1], dice)
+        worn = (kind > 0).to(images.dtype)[:, None, None, None]
+        hangs = dice.chance(0.25)[:, None, None, None] & (kind == 0)[:, None, None, None]  # a scarf about the neck is no mask
+        truth = torch.where(hangs, images + (painted - images) * alpha, images)
+        mask = alpha * worn
+        hair = occluders.hair(images.mean(1), light.skin.mean(1), _angle(layer), dice, share=0.7 * self.occlusion)
+        mask = mask * (1 - hair[:, None])
+        masked = _shaded(truth, mask, layer, light, dice)
+        masked = masked + (painted - masked) * mask
+        truth, masked, mask = self._occlude(truth, masked, mask, landmarks, pose, light, dice)
+        masked, truth = self.camera(masked, truth, dice)
+        return SynthesizedBatch(masked, mask, truth, kind)
 
-        names = list(kinds) if kinds else ["surgical", "cloth", "n95", "kn95", "scarf"]
-        table = torch.tensor([KINDS.index(n) for n in names], device=device)
-        kind = table[(rand(batch) * len(names)).long().clamp_max(len(names) - 1)]
-        if kinds is None and not shapes_only:
-            kind = torch.where(rand(batch) < self.bare, 0, kind)
-        jaw = landmarks[:, 1:16]
-        top = landmarks[:, 28] + (landmarks[:, 30] - landmarks[:, 28]) * rand(batch, 1)
-        polygon = torch.cat([jaw, top[:, None]], 1).clone()
-        centre = polygon.mean(1, keepdim=True)
-        polygon = centre + (polygon - centre) * (1.0 + 0.12 * rand(batch, 1, 1))
-        mask = _star_shape(polygon - centre, centre, size) * (kind > 0).float()[:, None, None, None]
-        colour = rand(batch, 3, 1, 1)
-        luma = F.avg_pool2d(images.mean(1, keepdim=True), 31, 1, 15, count_include_pad=False)
-        fabric = colour if shapes_only else (colour * (0.4 + luma)).clamp(0, 1)
-        return SynthesizedBatch(images * (1 - mask) + fabric * mask, mask, images, kind)
+    def _kinds(self, dice: Dice, kinds: Sequence[str] | None, *, bare: bool) -> Tensor:
+        if kinds is None:
+            shares = list(SHARES)
+            if self._templates is None:
+                shares[KINDS.index("template")] = 0.0
+            if not bare:
+                shares[0] = 0.0
+            return dice.choose(shares)
+        unknown = set(kinds) - set(KINDS)
+        if unknown:
+            raise ValueError(f"kinds {sorted(unknown)} are unknown, expected some of {', '.join(KINDS)}")
+        if "template" in kinds and self._templates is None:
+            raise ValueError("kind template needs a templates_folder")
+        return dice.choose([float(name in kinds) for name in KINDS])
+
+    def _dress(self, dice: Dice, kind: Tensor, images: Tensor, pose: Pose, *, plain: bool) -> Garment:
+        """One garment for each picture, drawn kind by kind."""
+        templates = self._templates.to(images.device) if self._templates else None
+        sources = Sources(PLAIN_TEXTURE if plain else TEXTURE, plain, images, templates)
+        garments, order = [], []
+        for number in kind.unique().tolist():
+            chosen = (kind == number).nonzero()[:, 0]
+            some = dice.of(len(chosen))
+            if KINDS[number] == "none":
+                garments.append(scarf(some, sources, loose=True))
+            elif KINDS[number] == "template":
+                garments.append(template(some, sources, turned=pose.rotation[chosen, 0, 2]))
+            else:
+                garments.append(DRAWN[KINDS[number]](some, sources))
+            order.append(chosen)
+        return gather(garments, torch.cat(order).argsort())
+
+    def _occlude(
+        self, truth: Tensor, masked: Tensor, mask: Tensor, landmarks: Tensor, pose: Pose, light: Light, dice: Dice
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Hands, things and glasses in front of some of the pictures, with and without the mask alike."""
+        what = dice.choose((1 - 0.24 * self.occlusion, 0.09 * self.occlusion, 0.05 * self.occlusion, 0.10 * self.occlusion))
+        size = truth.shape[-1]
+        truth, masked, mask = truth.clone(), masked.clone(), mask.clone()
+        for number in (1, 2, 3):
+            chosen = (what == number).nonzero()[:, 0]
+            if not len(chosen):
+                continue
+            some, posed = dice.of(len(chosen)), pose.of(chosen)
+            if number == 1:
+                colour, alpha = occluders.hand(posed, light.skin[chosen], size, some)
+            elif number == 2:
+                colour, alpha = occluders.thing(posed, size, some)
+            else:
+                colour, alpha = occluders.glasses(landmarks[chosen], posed, size, some)
+            if number < 3:
+                colour = colour * (light.white[chosen][:, :, None, None].clamp_max(1) if number == 2 else 1.0)
+            truth[chosen] = truth[chosen] + (colour - truth[chosen]) * alpha
+            masked[chosen] = masked[chosen] + (colour - masked[chosen]) * alpha
+            mask[chosen] = mask[chosen] * (1 - alpha)
+        return truth, masked, mask
 
 
-def _star_shape(points: Tensor, centre: Tensor, size: int) -> Tensor:
-    """(B, 1, S, S) inside of a star-shaped polygon (B, N, 2) about centre (B, 1, 2)."""
-    rays = torch.arange(96, device=points.device) * (2 * torch.pi / 96) - torch.pi
-    direction = torch.stack([rays.cos(), rays.sin()], -1)  # (R, 2)
-    a, b = points[:, None], points.roll(-1, 1)[:, None]
-    edge, d = b - a, direction[None, :, None]
-    cross = d[..., 0] * edge[..., 1] - d[..., 1] * edge[..., 0]
-    t = (a[..., 0] * edge[..., 1] - a[..., 1] * edge[..., 0]) / torch.where(cross.abs() < 1e-6, 1e-6, cross)
-    s = (a[..., 0] * d[..., 1] - a[..., 1] * d[..., 0]) / torch.where(cross.abs() < 1e-6, 1e-6, cross)
-    radius = torch.where((t > 0) & (s >= 0) & (s <= 1), t, 0.0).amax(2)  # (B, R)
-    grid = torch.arange(size, device=points.device, dtype=points.dtype)
-    x, y = grid[None, None, :] - centre[..., :1], grid[None, :, None] - centre[..., 1:]
-    angle = (torch.atan2(y, x) + torch.pi) * (96 / (2 * torch.pi))
-    low = angle.floor().long().clamp(0, 95)
-    frac = angle - low
-    flat = low.flatten(1)
-    r = radius.gather(1, flat) * (1 - frac.flatten(1)) + radius.gather(1, (flat + 1) % 96) * frac.flatten(1)
-    return (r.view_as(x + y) - torch.hypot(x + 0 * y, y + 0 * x) + 0.5).clamp(0, 1)[:, None]
+def _lay_on(garment: Garment, pose: Pose, size: int, *, stride: int) -> _Layer:
+    points = drape(*chart(garment.t_low, garment.t_high), tent=garment.tent, ridge=garment.ridge, flare=garment.flare)
+    points = torch.cat([points[..., :2], points[..., 2:] + garment.lift[..., None]], -1)
+    xy, frame = place(points, pose)
+    xy, seen = unfold(xy, pose.roll)
+    return _Layer(rasterise(xy, size, stride), xy, frame, seen)
+
+
+def _angle(layer: _Layer) -> Tensor:
+    """(B, S, S) radians about the head; far beyond the ears off the surface."""
+    return layer.grid[..., 0] * MAX_ANGLE
+
+
+def _paint(garment: Garment, layer: _Layer, light: Light, size: int, dice: Dice) -> tuple[Tensor, Tensor]:
+    """The lit garment in the picture: colour (B, 3, S, S) and alpha (B, 1, S, S)."""
+    lit = shade(garment, layer.frame, light, dice)
+    haze = per_sample(dice.uniform(0.0, 0.05))[:, None]  # no cloth is as black as a black pixel
+    colour = (garment.colour * (1 - haze) + haze) * lit[:, None] * light.white[:, :, None, None]
+    seen = layer.sample(torch.cat([colour, layer.in_sight(garment.alpha)[:, None]], 1))
+    patches = F.interpolate(light.patches, size=(size, size), mode="bilinear", align_corners=False)
+    colour = seen[:, :3] * (1 + dice.uniform(0.0, 0.7)[:, None, None, None] * (patches - 1))
+    return colour.clamp(0, 1), seen[:, 3:]
+
+
+def _shaded(photo: Tensor, mask: Tensor, layer: _Layer, light: Light, dice: Dice) -> Tensor:
+    """The photo (B, 3, S, S) with the shadow that a mask (B, 1, S, S) throws on the skin about it."""
+    size = photo.shape[-1]
+    small = F.avg_pool2d(mask, 4)
+    raster = small.shape[-1]
+    away = -light.direction[:, :2] * dice.uniform(0.0, 16.0)[:, None] / size  # -1..1 coordinates, a few pixels
+    theta = torch.zeros(len(photo), 2, 3, device=photo.device, dtype=photo.dtype)
+    theta[:, 0, 0] = theta[:, 1, 1] = 1
+    theta[:, :, 2] = -away
+    moved = F.grid_sample(small, F.affine_grid(theta, [len(photo), 1, raster, raster], align_corners=False), align_corners=False)
+    soft = F.avg_pool2d(F.avg_pool2d(moved, 3, 1, 1), 3, 1, 1)
+    shadow = F.interpolate(soft, size=(size, size), mode="bilinear", align_corners=False)
+    face = ((_angle(layer).abs() < 1.35) & (layer.grid[..., 1] > -1))[:, None]
+    return photo * (1 - dice.uniform(0.0, 0.55)[:, None, None, None] * shadow * face)

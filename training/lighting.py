@@ -1,0 +1,79 @@
+"""The light on a face, and the same light on what the face wears."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vidunmask.training.dice import Dice, per_sample
+from vidunmask.training.garments import Garment
+from vidunmask.training.head_surface import chart
+from vidunmask.training.mask_shapes import ACROSS, DOWN
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Light:
+    """Brightness of a surface with outward normal n is ambient + direction · n, 1 on the average of the face."""
+
+    ambient: Tensor  # (B,)
+    direction: Tensor  # (B, 3) in the camera's frame
+    white: Tensor  # (B, 3) what white cloth facing the viewer looks like in this photo
+    skin: Tensor  # (B, 3) colour of the skin of the upper face
+    patches: Tensor  # (B, 1, 64, 64) brightness of the photo over that of the skin, blurred, kept near 1
+
+
+def fit_light(images: Tensor, xy: Tensor, frame: Tensor, seen: Tensor, garment: Garment, dice: Dice) -> Light:
+    """Fits the light to images (B, 3, S, S) 0..1 at the surface's vertices: xy (B, R, C, 2), frame (B, 3, R, C, 3), seen (B, R, C).
+
+    Least squares over the skin between eyes and chin, drawn towards even light; then turned a little at random.
+    """
+    size = images.shape[-1]
+    small = F.interpolate(images, size=(64, 64), mode="area")
+    small = F.avg_pool2d(small, 3, 1, 1, count_include_pad=False)
+    phi, t = chart(garment.t_low, garment.t_high)
+    samples = F.grid_sample(small, (xy + 0.5) * (2 / size) - 1, mode="bilinear", padding_mode="border", align_corners=False)
+    luma = samples.mean(1)
+    upper = seen * (phi.abs() < 0.9) * (t > 0.08) * (t < 0.42) + 1e-4
+    level = (luma * upper).sum((1, 2)) / upper.sum((1, 2))
+    skin = (samples * upper[:, None]).sum((2, 3)) / upper.sum((1, 2))[:, None]
+    face = seen * (phi.abs() < 1.25) * (t > 0.05) * (t < 0.95)
+    spread = per_sample(0.4 * level + 0.04)
+    weight = (face * torch.exp(-((luma - per_sample(level)) / spread).square())).flatten(1)
+    normals = frame[:, 2].flatten(1, 2)
+    x = torch.cat([torch.ones_like(normals[..., :1]), normals], -1)
+    gram = (x * weight[..., None]).transpose(1, 2) @ x
+    ridge = weight.sum(1)[:, None, None] * torch.diag(x.new_tensor([0.0, 0.02, 0.02, 0.05])) + 1e-5 * torch.eye(4, device=x.device)
+    ratio = (luma / per_sample(level.clamp_min(0.02))).flatten(1)
+    fit = torch.linalg.solve(gram + ridge, (x * (weight * ratio)[..., None]).sum(1))
+    direction = fit[:, 1:] + 0.12 * dice.randn(3)
+    direction = direction + torch.stack([torch.zeros_like(level), -dice.uniform(0.0, 0.2), dice.uniform(0.0, 0.15)], 1)
+    direction = direction * (0.8 / direction.norm(dim=1, keepdim=True).clamp_min(0.8))
+    bright = small.mean(1).flatten(1).kthvalue(int(0.96 * 64 * 64), dim=1).values
+    mix = dice.rand()
+    white = mix * torch.maximum(bright, 1.15 * level) + (1 - mix) * (1.6 * level).clamp(0.2, 1.05)
+    white = (white * dice.uniform(0.85, 1.15)).clamp(0.08, 1.12)
+    mean = images.mean((2, 3))
+    cast = (mean / mean.mean(1, keepdim=True).clamp_min(0.02)).clamp(0.75, 1.3) ** dice.uniform(0.0, 0.6)[:, None]
+    patches = (small.mean(1, keepdim=True) / level.clamp_min(0.05)[:, None, None, None]).clamp(0.45, 1.35)
+    patches = F.avg_pool2d(patches, 5, 1, 2, count_include_pad=False)
+    return Light(1 - direction[:, 2] * 0.8, direction, white[:, None] * cast, skin, patches)
+
+
+def shade(garment: Garment, frame: Tensor, light: Light, dice: Dice) -> Tensor:
+    """(B, H, W) brightness of the garment's texture, 1 on cloth that faces the viewer: light on the surface, its folds and hollows."""
+    facing = (frame * light.direction[:, None, None, None]).sum(-1)  # (B, 3, R, C): across, down, outwards
+    across, down, out = F.interpolate(facing, size=garment.height.shape[1:], mode="bilinear", align_corners=True).unbind(1)
+    rows, columns = garment.height.shape[1:]
+    step_x = 3.9 * ACROSS / (columns - 1)
+    step_y = per_sample((garment.t_high - garment.t_low) * DOWN / (rows - 1))
+    h = garment.height
+    gx = ((F.pad(h, (0, 1), mode="replicate") - F.pad(h, (1, 0), mode="replicate"))[..., :columns] / step_x).clamp(-1.5, 1.5)
+    gy = ((F.pad(h, (0, 0, 0, 1)) - F.pad(h, (0, 0, 1, 0)))[:, :rows] / step_y).clamp(-1.5, 1.5)
+    strength = per_sample(dice.uniform(0.5, 1.4))
+    gx, gy = gx * strength, gy * strength
+    lit = per_sample(light.ambient) + (out - gx * across - gy * down) / (1 + gx * gx + gy * gy).sqrt()
+    hollow = F.avg_pool2d(h[:, None], 9, 1, 4, count_include_pad=False)[:, 0] - h
+    return (lit * (1 - per_sample(dice.uniform(2.0, 8.0)) * hollow).clamp(0.6, 1.2)).clamp(0.12, 1.7)

@@ -1,0 +1,139 @@
+"""What comes between camera and mask: hair that is in the photo, and drawn hands, microphones, cups and glasses."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vidunmask.training.dice import Dice, per_sample
+from vidunmask.training.head_surface import Pose
+
+
+def hair(luma: Tensor, skin: Tensor, phi: Tensor, dice: Dice, *, share: float) -> Tensor:
+    """(B, S, S) 0..1, dark hair that hangs before the sides of the mask.
+
+    luma (B, S, S) of the photo, skin (B,) its brightness on the skin, phi (B, S, S) the angle about the head. A side counts as
+    covered where most of the strip from cheek to ear is far darker than the skin; beards end before the ear.
+    """
+    level = per_sample(skin)
+    dark = ((0.6 * level - luma) / (0.16 * level + 0.02)).clamp(0, 1)
+    total = torch.zeros_like(luma)
+    for sign in (-1.0, 1.0):
+        angle = sign * phi
+        strip = ((angle > 1.1) & (angle < 1.6)).to(luma.dtype)
+        filled = (dark * strip).sum((1, 2)) / strip.sum((1, 2)).clamp_min(1)
+        covered = (filled > 0.6) & (skin > 0.28) & dice.chance(share)
+        side = ((angle - per_sample(dice.uniform(0.6, 0.95))) * 8).clamp(0, 1)
+        total = torch.maximum(total, dark * side * per_sample(covered.to(luma.dtype)))
+    return total
+
+
+def _capsule(x: Tensor, y: Tensor, a: Tensor, b: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance inside (positive) of a capsule from a to b (B, 2), and the height of its round surface 0..1."""
+    ax, ay, dx, dy = (per_sample(v) for v in (a[:, 0], a[:, 1], b[:, 0] - a[:, 0], b[:, 1] - a[:, 1]))
+    along = (((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy).clamp_min(1e-6)).clamp(0, 1)
+    distance = ((x - ax - along * dx).square() + (y - ay - along * dy).square()).sqrt()
+    r = per_sample(radius)
+    return r - distance, (1 - (distance / r).square()).clamp_min(0).sqrt()
+
+
+def _face_frame(pose: Pose, size: int, stride: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels of a coarser raster in eye distances about the top of the nose, upright to the head, and a pixel's length there."""
+    raster = size // stride
+    grid = torch.arange(raster, device=pose.scale.device, dtype=pose.scale.dtype) * stride + (stride - 1) / 2
+    dx, dy = grid[None, None, :] - per_sample(pose.offset[:, 0]), grid[None, :, None] - per_sample(pose.offset[:, 1])
+    cos, sin, scale = per_sample(pose.roll.cos()), per_sample(pose.roll.sin()), per_sample(pose.scale)
+    return (dx * cos + dy * sin) / scale, (dy * cos - dx * sin) / scale, stride / scale
+
+
+def hand(pose: Pose, skin: Tensor, size: int, dice: Dice) -> tuple[Tensor, Tensor]:
+    """Colour (B, 3, S, S) and alpha (B, 1, S, S) of fingers before the mouth or on the cheek; skin (B, 3)."""
+    x, y, pixel = _face_frame(pose, size, 2)
+    n = dice.count
+    centre = torch.stack([dice.uniform(-0.9, 0.9), dice.uniform(0.7, 1.9)], 1)
+    angle = dice.uniform(-torch.pi, torch.pi)
+    direction = torch.stack([angle.sin(), -angle.cos().abs()], 1)  # fingers point up or aside
+    across = torch.stack([-direction[:, 1], direction[:, 0]], 1)
+    thick = dice.uniform(0.13, 0.19)
+    best, light = torch.full_like(x + y, -9.0), torch.zeros_like(x + y)
+    fingers = 4 + (dice.choose((1, 1)) == 0).long()
+    for i in range(5):
+        spread = (i - 1.5) * 1.75 * thick * dice.uniform(0.95, 1.15)
+        base = centre + across * spread[:, None] - direction * 0.2
+        if i == 4:  # the thumb lies aside
+            tip = base + (direction * 0.3 + across * 0.8) * dice.uniform(0.4, 0.9)[:, None]
+        else:
+            tip = base + (direction + across * (0.12 * (i - 1.5) + 0.1 * dice.randn(1))) * (dice.uniform(0.6, 1.0)[:, None])
+        inside, height = _capsule(x, y, base, tip, thick * dice.uniform(0.85, 1.05))
+        inside = torch.where(per_sample(i < fingers), inside, -9.0)
+        nearer = inside > best
+        light, best = torch.where(nearer, height, light), torch.maximum(best, inside)
+    wrist = centre - direction * dice.uniform(1.2, 2.0)[:, None]
+    inside, height = _capsule(x, y, centre - direction * 0.45, wrist, 3.1 * thick)
+    nearer = inside > best
+    light, best = torch.where(nearer, 0.6 + 0.4 * height, light), torch.maximum(best, inside)
+    shade = 0.45 + 0.6 * light.clamp(0, 1) ** 0.7
+    tone = skin * torch.exp2(0.15 * dice.randn(1))
+    glove = dice.chance(0.08)[:, None]
+    tone = torch.where(glove, dice.colour(((0.85, 0.85, 0.85, 1), (0.35, 0.55, 0.8, 1), (0.06, 0.06, 0.06, 1))), tone)
+    warm = torch.stack([torch.full_like(shade, 1.03), shade**0.15, shade**0.25], 1)  # shadows between fingers are red
+    grain = 1 + 0.04 * dice.noise(24, 24, (x.shape[1], x.shape[2]) if x.shape[1] > 1 else (y.shape[1], x.shape[2]))
+    colour = tone[:, :, None, None] * shade[:, None] * warm * grain
+    assert len(colour) == n
+    return _enlarge(colour.clamp(0, 1), size), _enlarge((best / pixel + 0.5).clamp(0, 1)[:, None], size)
+
+
+def thing(pose: Pose, size: int, dice: Dice) -> tuple[Tensor, Tensor]:
+    """Colour and alpha of a microphone (a ball on a stick) or of a cup, phone or sheet (a box) before the mouth."""
+    x, y, pixel = _face_frame(pose, size, 2)
+    centre = torch.stack([dice.uniform(-0.7, 0.7), dice.uniform(1.0, 1.8)], 1)
+    angle = 0.5 * dice.randn(1)[:, 0]
+    down = torch.stack([angle.sin(), angle.cos()], 1)
+    ball = dice.uniform(0.2, 0.4)
+    head, dome = _capsule(x, y, centre, centre + 0.15 * down, ball)
+    stick, tube = _capsule(x, y, centre + 0.2 * down, centre + 3 * down, 0.55 * ball)
+    cx, cy = x - per_sample(centre[:, 0]), y - per_sample(centre[:, 1])
+    u = cx * per_sample(angle.cos()) - cy * per_sample(angle.sin())
+    v = cx * per_sample(angle.sin()) + cy * per_sample(angle.cos())
+    half = (per_sample(dice.uniform(0.25, 0.7)), per_sample(dice.uniform(0.35, 0.9)))
+    box = torch.minimum(half[0] - u.abs(), half[1] - (v - 0.3).abs())
+    is_box = per_sample(dice.chance(0.45))
+    first, second = (dice.colour(((0.07, 0.07, 0.08, 4), (0.4, 0.4, 0.42, 1), (0.9, 0.9, 0.9, 1)), wild=0.35)[:, :, None, None] for _ in range(2))
+    mesh = 0.8 + 0.2 * (per_sample(40 / ball) * u).sin() * (per_sample(40 / ball) * v).sin()
+    mic = torch.where((head > 0)[:, None], first * (0.4 + 0.7 * dome * mesh)[:, None], second * (0.4 + 0.7 * tube)[:, None])
+    round_ = 0.5 + 0.6 * (1 - (u / half[0]).square()).clamp_min(0).sqrt() * (x > -9)
+    band = ((v - 0.3).abs() < per_sample(dice.uniform(0.0, 0.3)))[:, None]
+    cup = torch.where(band, second, first) * round_[:, None]
+    inside = torch.where(is_box, box, torch.maximum(head, stick))
+    colour = torch.where(is_box[:, None], cup, mic)
+    return _enlarge(colour.clamp(0, 1), size), _enlarge((inside / pixel + 0.5).clamp(0, 1)[:, None], size)
+
+
+def glasses(landmarks: Tensor, pose: Pose, size: int, dice: Dice) -> tuple[Tensor, Tensor]:
+    """Colour (B, 3, 1, 1) and alpha (B, 1, S, S) of the frame of a pair of glasses on the nose."""
+    x, y, _ = _face_frame(pose, size, 2)
+    scale = per_sample(pose.scale)
+    line = per_sample(dice.uniform(0.012, 0.05))
+    width, height = per_sample(dice.uniform(0.34, 0.46)), per_sample(dice.uniform(0.22, 0.4))
+    power = per_sample(2 + 3 * dice.rand())
+    low = per_sample(dice.uniform(0.02, 0.16))
+    alpha = torch.zeros_like(x + y)
+    middle = []
+    for eye in (range(36, 42), range(42, 48)):
+        point = landmarks[:, list(eye)].mean(1) - pose.offset
+        cos, sin = pose.roll.cos(), pose.roll.sin()
+        ex, ey = per_sample(point[:, 0] * cos + point[:, 1] * sin) / scale, per_sample(point[:, 1] * cos - point[:, 0] * sin) / scale
+        middle.append((ex, ey + low))
+        radius = (((x - ex) / width).abs() ** power + ((y - ey - low) / height).abs() ** power).clamp_min(1e-6) ** (1 / power)
+        ring = line - (radius - 1).abs() * torch.minimum(width, height)
+        alpha = torch.maximum(alpha, (ring * scale * 0.5 + 0.5).clamp(0, 1))
+    (lx, ly), (rx, ry) = middle
+    bridge = line - (y - 0.5 * (ly + ry) + 0.06).abs()
+    alpha = torch.maximum(alpha, (bridge * scale * 0.5 + 0.5).clamp(0, 1) * (x > lx + width) * (x < rx - width))
+    colour = dice.colour(((0.06, 0.06, 0.07, 5), (0.25, 0.15, 0.1, 2), (0.7, 0.68, 0.62, 1.5), (0.4, 0.4, 0.42, 1)))
+    return colour[:, :, None, None], _enlarge(alpha[:, None], size)
+
+
+def _enlarge(field: Tensor, size: int) -> Tensor:
+    return F.interpolate(field, size=(size, size), mode="bilinear", align_corners=False)
