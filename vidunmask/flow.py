@@ -1,7 +1,7 @@
 """Overlap between stages: the only threads of the library.
 
-A stage is a generator that pulls from the one before it. `prefetch` lets the stages before it run ahead in a thread of their own,
-by a bounded number of items and bytes. An error there is raised here; closing here stops there.
+A stage is a generator that pulls from the one before it. `prefetch` lets the stages before it run ahead in a thread of their
+own, by a bounded number of items and bytes. An error there is raised here; closing here stops there.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Channel(Generic[T]):
                 close = getattr(iterator, "close", None)
                 if close is not None:
                     close()
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, whatever it is
+        except BaseException as error:  # handed to the consumer, whatever it is
             with self._changed:
                 self._error = error
         finally:
@@ -106,8 +106,8 @@ def prefetch(iterable: Iterable[T], max_items: int, *, max_bytes: int | None = N
     """The items of ``iterable``, made ahead in another thread by at most ``max_items`` and about ``max_bytes``.
 
     Bytes are counted by ``item.nbytes`` (0 where an item has none); one item may always be queued, however large. Items that
-    were made before an error are given out before it is raised. The thread starts with the first ``next`` and has ended, and
-    the iterable was closed in it, when this generator is closed, exhausted or collected. Raises ValueError for ``max_items`` < 1.
+    were made before an error are given out before it is raised. The thread starts with the first ``next``; it has ended, and
+    has closed the iterable, when this generator is closed, exhausted or collected. Raises ValueError for ``max_items`` < 1.
     """
     if max_items < 1:
         raise ValueError(f"max_items must be at least 1, got {max_items}")
@@ -117,7 +117,7 @@ def prefetch(iterable: Iterable[T], max_items: int, *, max_bytes: int | None = N
 def latest(iterable: Iterable[T], *, dropped: Callable[[int], None] | None = None) -> Iterator[T]:
     """Always the newest item of ``iterable``, which runs at its own speed in another thread; for live pictures.
 
-    Items that were overtaken are dropped; ``dropped`` is called, in the consumer's thread, with their running total when it grew.
+    Items that were overtaken are dropped; ``dropped`` is called, in the consumer's thread, with their total when it grew.
     """
     return _run(iterable, _Channel[T](1, None, newest_wins=True), dropped)
 

@@ -17,8 +17,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def check_target(target: str | Path, *, source: str | Path | None = None, overwrite: bool = False) -> Path:
     """The target as a path, after everything that can be known before any work.
 
-    Raises `UsageError` where the target is the source itself (by whatever name or link), `OutputError` where its folder is missing or
-    cannot be written to, where it is a folder, or where it exists and ``overwrite`` is false.
+    Raises `UsageError` where the target is the source itself (by whatever name or link), `OutputError` where its folder is
+    missing or cannot be written to, where it is a folder, or where it exists and ``overwrite`` is false.
     """
     path = Path(target)
     if source is not None and _same_file(path, Path(source)):
@@ -88,10 +88,11 @@ def replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
         discard(temporary)
 
 
-def write_error(target: str | Path, error: OSError) -> OutputError:
+def write_error(target: str | Path, error: Exception) -> OutputError:
     """An operating system's refusal as one line with the remedy."""
-    if error.errno in _FULL:
+    number = getattr(error, "errno", None)  # FFmpeg's errors carry it too
+    if number in _FULL:
         return OutputError(f"{target}: the disk is full; free some space or write elsewhere")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"{target}: no permission to write there")
-    return OutputError(f"{target}: cannot be written ({error.strerror or error})")
+    return OutputError(f"{target}: cannot be written ({getattr(error, 'strerror', None) or error})")

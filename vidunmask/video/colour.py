@@ -62,16 +62,16 @@ def _coding(space: int, full: bool, depth: int, components: int) -> Coding:
         luma_black, luma_span, chroma_span = 0.0, float(maximum), float(maximum)
     else:
         luma_black, luma_span, chroma_span = 16.0 * unit, 219.0 * unit, 224.0 * unit
-    scale = np.array([luma_span, chroma_span, chroma_span])
-    offset = np.array([luma_black, 128.0 * unit, 128.0 * unit])
+    scale: FloatArray = np.array([luma_span, chroma_span, chroma_span])
+    offset: FloatArray = np.array([luma_black, 128.0 * unit, 128.0 * unit])
     if space == SPACE_RGB:
-        linear = np.eye(3)
+        linear: FloatArray = np.eye(3)
         scale, offset = np.full(3, luma_span), np.zeros(3)
     else:
         linear = _yuv_from_rgb(space)
     if components == 1:  # gray is luma alone
         linear, scale, offset = linear[:1], scale[:1], offset[:1]
-        to_linear = np.ones((3, 1))
+        to_linear: FloatArray = np.ones((3, 1))
     else:
         to_linear = np.linalg.inv(linear)
     from_rgb = np.concatenate([linear * scale[:, None], offset[:, None]], axis=1)

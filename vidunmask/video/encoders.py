@@ -15,7 +15,7 @@ import av
 from av.error import FFmpegError
 
 from vidunmask.errors import DeviceError, UsageError
-from vidunmask.video.formats import layout_of
+from vidunmask.video.formats import best_format
 from vidunmask.video.info import VideoInfo
 
 FRAME_DURATION_FLAG = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame of a variable rate keeps its length
@@ -34,7 +34,8 @@ _ALIASES = {
     "prores": "prores_ks",
 }
 _FAMILY = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
-# Tried in this order where the family's own encoder cannot hold the picture (odd sizes, 12 bits, RGB) or the container the codec.
+# Tried in this order where the family's own encoder cannot hold the picture (odd sizes, 12 bits, RGB) or the container that
+# codec.
 _FALLBACKS = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1", "ffv1", "mpeg4")
 _HARDWARE = ("_nvenc", "_qsv", "_vaapi", "_videotoolbox", "_amf", "_v4l2m2m", "_mf", "_vulkan", "_mediacodec", "_rkmpp")
 _REMEDIES = {
@@ -146,10 +147,12 @@ def plan_encoder(
             return plan
         if is_hardware(name):
             raise DeviceError(f"--codec {codec} does not start here ({reason}); {_remedy(name)}, or use --codec h264")
-        raise UsageError(f"--codec {codec} cannot encode {_picture(like, plan.pix_fmt)} ({reason}); try another --codec or --pix-fmt")
+        picture = _picture(like, plan.pix_fmt)
+        raise UsageError(f"--codec {codec} cannot encode {picture} ({reason}); try another --codec or --pix-fmt")
 
     family = _FAMILY.get(like.codec, "libx264")
-    candidates = [name for name in dict.fromkeys((family, *_FALLBACKS)) if name in av.codecs_available and _holds(name, supported)]
+    names = dict.fromkeys((family, *_FALLBACKS))
+    candidates = [name for name in names if name in av.codecs_available and _holds(name, supported)]
     lossy: list[EncoderPlan] = []
     reasons: list[str] = []
     for name in candidates:
@@ -165,8 +168,8 @@ def plan_encoder(
             return _noting(plan, family, like)
         reasons.append(f"{plan.name}: {reason}")
     raise UsageError(
-        f"no encoder for {_picture(like, pix_fmt or like.pix_fmt)} in a .{container} file ({'; '.join(reasons) or 'none fits'}); "
-        f"choose --codec and --pix-fmt, or another output extension such as .mkv"
+        f"no encoder for {_picture(like, pix_fmt or like.pix_fmt)} in a .{container} file "
+        f"({'; '.join(reasons) or 'none fits'}); choose --codec and --pix-fmt, or another output extension such as .mkv"
     )
 
 
@@ -291,39 +294,6 @@ def _as_decimals(display: str) -> str:
         unit = 10000 if label == "L" else 50000
         out.append(f"{label}({','.join(f'{int(n) / unit:g}' for n in numbers.split(','))})")
     return "".join(out)
-
-
-def best_format(source: str, formats: list[str]) -> tuple[str, str]:
-    """The one of ``formats`` that loses least of ``source``, and what it loses ('' for nothing)."""
-    if not formats or source in formats:
-        return source, ""
-    ranked = sorted((_losses(source, name), index, name) for index, name in enumerate(formats) if _traits(name) is not None)
-    if not ranked:
-        return formats[0], "precision"
-    (losses, _), _, name = ranked[0]
-    words = ("bit depth", "the RGB/YUV kind", "chroma resolution", "transparency")
-    return name, " and ".join(word for word, lost in zip(words, losses, strict=True) if lost)
-
-
-def _losses(source: str, target: str) -> tuple[tuple[bool, bool, bool, bool], int]:
-    have, get = _traits(source), _traits(target)
-    assert get is not None
-    if have is None:
-        return (False, False, False, False), 0
-    depth, rgb, chroma, alpha, full = have
-    lost = (get[0] < depth, get[1] != rgb and chroma != (9, 9), any(g > h for g, h in zip(get[2], chroma, strict=True)), alpha and not get[3])
-    waste = abs(get[0] - depth) + sum(h - g for g, h in zip(get[2], chroma, strict=True)) + 2 * (get[3] and not alpha)
-    return lost, waste + 4 * (get[4] != full)
-
-
-def _traits(name: str) -> tuple[int, bool, tuple[int, int], bool, bool] | None:
-    """Depth, RGB or not, chroma subsampling ((9, 9) for gray), alpha or not, yuvj or not."""
-    layout = layout_of(name)
-    if layout is None:
-        return None
-    chroma = layout.log2_chroma if len(layout.components) > 1 else (9, 9)
-    alpha = "a" in name.replace("gray", "") and name.startswith(("yuva", "gbrap", "rgba", "bgra", "argb", "abgr"))
-    return layout.depth, layout.is_rgb, chroma, alpha, name.startswith("yuvj")
 
 
 def _is_encoder(name: str) -> bool:

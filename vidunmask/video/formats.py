@@ -34,6 +34,8 @@ _GRAY = re.compile(r"gray(\d*)(le)?")
 _PLANAR_RGB = re.compile(r"gbr(a?)p(\d*)(le)?")
 _PACKED_RGB = re.compile(r"([rgba0]{3,4})(24|48le|64le)?")
 
+_NO_CHROMA = (9, 9)  # coarser than any, so that every format holds the chroma of gray
+
 # Packed or odd formats and the layout that holds the same samples.
 _NEAREST = {
     "yuyv422": "yuv422p",
@@ -147,6 +149,40 @@ def nearest_supported(name: str) -> str:
     if len(described.components) == 1:
         return "gray16le" if deep else "gray"
     return "yuv444p16le" if deep else "yuv444p"
+
+
+def best_format(source: str, formats: list[str]) -> tuple[str, str]:
+    """The one of ``formats`` that loses least of ``source``, and what it loses ('' for nothing)."""
+    if not formats or source in formats:
+        return source, ""
+    ranked = sorted((_losses(source, name), index, name) for index, name in enumerate(formats) if _traits(name) is not None)
+    if not ranked:
+        return formats[0], "precision"
+    (losses, _), _, name = ranked[0]
+    words = ("bit depth", "the RGB/YUV kind", "chroma resolution", "transparency")
+    return name, " and ".join(word for word, lost in zip(words, losses, strict=True) if lost)
+
+
+def _losses(source: str, target: str) -> tuple[tuple[bool, bool, bool, bool], int]:
+    have, get = _traits(source), _traits(target)
+    assert get is not None
+    if have is None:
+        return (False, False, False, False), 0
+    depth, rgb, chroma, alpha, full = have
+    coarser = any(g > h for g, h in zip(get[2], chroma, strict=True))
+    lost = (get[0] < depth, get[1] != rgb and chroma != _NO_CHROMA, coarser, alpha and not get[3])
+    waste = abs(get[0] - depth) + sum(h - g for g, h in zip(get[2], chroma, strict=True)) + 2 * (get[3] and not alpha)
+    return lost, waste + 4 * (get[4] != full)
+
+
+def _traits(name: str) -> tuple[int, bool, tuple[int, int], bool, bool] | None:
+    """Depth, RGB or not, chroma subsampling (_NO_CHROMA for gray), alpha or not, yuvj or not."""
+    layout = layout_of(name)
+    if layout is None:
+        return None
+    chroma = layout.log2_chroma if len(layout.components) > 1 else _NO_CHROMA
+    alpha = "a" in name.replace("gray", "") and name.startswith(("yuva", "gbrap", "rgba", "bgra", "argb", "abgr"))
+    return layout.depth, layout.is_rgb, chroma, alpha, name.startswith("yuvj")
 
 
 def component_views(native: av.VideoFrame, layout: Layout) -> tuple[SampleArray, ...]:

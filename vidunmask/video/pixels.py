@@ -1,8 +1,8 @@
 """Regions of a native frame as RGB, and RGB back into it; the rest of the frame is neither converted nor touched.
 
-Every component (Y, U, V or R, G, B) is resampled on its own grid, so that a crop of S x S costs S x S colour conversions however
-large the picture is, and chroma keeps its siting: co-sited with the left luma column (H.264, H.265, AV1 and MPEG-2 default),
-between the rows.
+Every component (Y, U, V or R, G, B) is resampled on its own grid, so that a crop of S x S costs S x S colour conversions
+however large the picture is, and chroma keeps its siting: co-sited with the left luma column (the default of H.264, H.265,
+AV1 and MPEG-2), between the rows.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _FAINTEST = 1 / 512  # an alpha below this cannot move a sample by half a code o
 def editable(frame: Frame) -> Frame:
     """The same frame with planes of its own, to be called before the first write.
 
-    A decoder keeps reading the buffers of its reference frames: writing into them would damage the frames that follow. The planes
-    are copied when anyone else holds them and left alone otherwise, so that calling it twice copies once.
+    A decoder keeps reading the buffers of its reference frames: writing into them would damage the frames that follow. The
+    planes are copied when anyone else holds them and left alone otherwise, so that calling it twice copies once.
     """
     frame.native.make_writable()
     return frame
@@ -69,8 +69,8 @@ def paste_crop(frame: Frame, image: SampleArray | FloatArray, alpha: FloatArray,
     """Blends a crop into the frame in place: ``image`` (S, S, 3) RGB, uint8 or float 0..1, by ``alpha`` (S, S) 0..1.
 
     The frame must be `editable`. Samples where the warped alpha is zero keep their bits; a chroma sample is touched only
-    where some luma sample under it is. Where alpha is 1 the picture is replaced, not added to: a difference would carry the fine texture
-    of a face mask, which the crop is too small to hold, over into the face.
+    where some luma sample under it is. Where alpha is 1 the picture is replaced, not added to: a difference would carry the
+    fine texture of a face mask, which the crop is too small to hold, over into the face.
     """
     _blend(frame, image, alpha, geometry.compose(frame.native_to_display, frame_to_crop))
 
@@ -132,7 +132,7 @@ def _blend(frame: Frame, image: SampleArray | FloatArray, alpha: FloatArray, nat
         from_rgb[:, :3] /= 255
     codes = cv2.transform(np.ascontiguousarray(image, dtype=np.float32), from_rgb.astype(np.float32))
     codes = codes.reshape(*image.shape[:2], -1)
-    alphas: dict[tuple[int, int], FloatArray] = {(0, 0): luma_alpha}
+    alphas: dict[tuple[int, int], SampleArray] = {(0, 0): luma_alpha}
     for index, (component, view) in enumerate(zip(layout.components, component_views(native, layout), strict=True)):
         region, offset = _cut(view, component, box)
         sampling = (component.log2_x, component.log2_y)
@@ -203,7 +203,7 @@ def _component_to_native(component: Component, offset: tuple[int, int]) -> Float
     return np.array([[x, 0.0, offset[0] * x], [0.0, y, offset[1] * y + (y - 1) / 2]])
 
 
-def _cover(alpha: FloatArray, shape: tuple[int, ...], sampling: tuple[int, int]) -> FloatArray:
+def _cover(alpha: SampleArray, shape: tuple[int, ...], sampling: tuple[int, int]) -> SampleArray:
     """Alpha (h, w) averaged over the luma samples of each chroma sample; > 0 exactly where one of them is."""
     x, y = 1 << sampling[0], 1 << sampling[1]
     rows, columns = shape[0] * y - alpha.shape[0], shape[1] * x - alpha.shape[1]
@@ -236,5 +236,5 @@ def _to_rgb(planes: list[SampleArray], frame: Frame, layout: Layout) -> ByteArra
     stacked = cv2.merge(planes)
     matrix = to_rgb.astype(np.float32)
     if layout.dtype is np.uint8:
-        return cv2.transform(stacked, matrix)  # rounds and saturates
+        return np.asarray(cv2.transform(stacked, matrix), np.uint8)  # it rounds and saturates
     return np.clip(np.rint(cv2.transform(stacked.astype(np.float32), matrix)), 0, 255).astype(np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ from typing import Any, Self
 import av
 from av.error import EOFError as AvEOFError
 from av.error import FFmpegError
+from av.stream import Discard
 
 from vidunmask.errors import InputError
 from vidunmask.types import Frame
@@ -28,7 +29,6 @@ from vidunmask.video.info import (
 from vidunmask.video.orientation import orient
 
 _ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
-_DISCARD_ALL = 48  # AVDISCARD_ALL
 _GIVE_UP_AFTER = 200  # demuxer errors in a row without a packet between them
 _JUMP = Fraction(1)  # seconds backwards that are a jump of the clock rather than jitter
 
@@ -59,7 +59,7 @@ class VideoReader:
             self._stream.thread_count = threads
             for stream in self._container.streams:
                 if stream.index != self._stream.index:
-                    stream.discard = _DISCARD_ALL
+                    stream.discard = Discard.all
             self._time_base = self._stream.time_base or Fraction(1, 90000)
             rate = self._stream.average_rate or self._stream.guessed_rate
             self._step = max(1, round(1 / (rate * self._time_base))) if rate else 1
@@ -115,7 +115,7 @@ class VideoReader:
             self._index += 1
             return frame
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
+    def _decode(self) -> Generator[av.VideoFrame, None, None]:
         """Frames as the decoder gives them out, past whatever is damaged."""
         errors_in_a_row = 0
         packets = self._container.demux(self._stream)
@@ -197,7 +197,8 @@ class VideoReader:
 
     def _describe(self, first: av.VideoFrame, rate: Fraction | None) -> VideoInfo:
         stream, context = self._stream, self._stream.codec_context
-        side_data = {data.type.name: bytes(data) for data in first.side_data}
+        attached: Any = first.side_data
+        side_data = {data.type.name: bytes(data) for data in attached}
         matrix = side_data.get("DISPLAYMATRIX")
         display_matrix = struct.unpack("9i", matrix[:36]) if matrix and len(matrix) >= 36 else None
         aspect = stream.sample_aspect_ratio or None

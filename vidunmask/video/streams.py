@@ -1,7 +1,8 @@
 """Everything of a file but the edited video stream, carried over packet by packet.
 
-The source is opened a second time for this. One demuxer for both would have to hold back, in memory and without bound, the packets
-of whichever stream runs ahead of the decoder, its read-ahead and the encoder's delay; two read the same pages of the disk cache.
+The source is opened a second time for this. One demuxer for both would have to hold back, in memory and without bound, the
+packets of whichever stream runs ahead of the decoder, its read-ahead and the encoder's delay; two read the same pages of the
+disk cache.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Any
 
 import av
 from av.error import FFmpegError
+from av.stream import Discard
 
 from vidunmask.video.info import VideoInfo
 from vidunmask.video.reader import open_input
 
-_DISCARD_ALL = 48
 _ATTACHED_PICTURE = 1 << 10
 # Written by the muxer itself, or true of the input file only.
 _CONTAINER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
@@ -38,26 +39,25 @@ class StreamCopier:
         self._packets: Iterator[av.Packet] = iter(())
         self._pending: av.Packet | None = None
         self._output: Any = None
+        self.chapters = 0
 
     def add_streams(self, output: Any, add_video: Callable[[], None]) -> None:
         """Adds the streams to ``output`` in the order of the source, the edited one through ``add_video``."""
         self._output = output
-        chapters = _chapters(self._input)
+        chapters = list(self._input.chapters())
+        self.chapters = len(chapters)
         for stream in self._input.streams:
             if stream.index == self._like.stream_index:
                 add_video()
-                stream.discard = _DISCARD_ALL
+                stream.discard = Discard.all
                 continue
             target = None if self._is_made_by_muxer(stream, bool(chapters)) else self._add(stream)
             if target is None:
-                stream.discard = _DISCARD_ALL
+                stream.discard = Discard.all
             else:
                 self._targets[stream.index] = target
-        if chapters:
-            try:
-                output.set_chapters(chapters)
-            except (FFmpegError, ValueError, AttributeError) as error:
-                self._warnings.append(f"{len(chapters)} chapters were left out ({error})")
+        output.set_chapters(chapters)
+        # Attachments travel in the header.
         copied = [stream for stream in self._input.streams if stream.index in self._targets and stream.type != "attachment"]
         if copied:
             self._packets = self._input.demux(*copied)
@@ -70,12 +70,24 @@ class StreamCopier:
         if reason is not None:
             self._warnings.append(f"{name} was left out: a {self._output.format.name} file cannot hold it ({reason})")
             return None
+        if _is_cover(stream) and self._output.format.name == "matroska":
+            self._add_as_attachment(stream, name)
+            return None
         target = self._output.add_stream_from_template(stream, **_as_copy(stream))
         target.metadata.update(clean_metadata(stream.metadata, _STREAM_KEYS, _STREAM_PREFIXES))
         target.disposition = int(stream.disposition)
-        if stream.type == "video" and not int(stream.disposition) & _ATTACHED_PICTURE:
+        if stream.type == "video" and not _is_cover(stream):
             self._warnings.append(f"{name} is a second video; it was copied as it is, masks and all")
         return target
+
+    def _add_as_attachment(self, stream: Any, name: str) -> None:
+        """Matroska keeps cover art among the attachments; its muxer would make a video track of one frame of it."""
+        data = _first_packet(self._like.path, stream.index)
+        kind = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}.get(stream.codec_context.name)
+        if data is None or kind is None:
+            self._warnings.append(f"{name} was left out: a Matroska file holds JPEG and PNG covers")
+            return
+        self._output.add_attachment(stream.metadata.get("filename", f"cover.{kind[0]}"), kind[1], data)
 
     def _is_made_by_muxer(self, stream: Any, has_chapters: bool) -> bool:
         """QuickTime keeps chapter titles and time codes in tracks, which its muxer makes anew from chapters and metadata."""
@@ -172,8 +184,12 @@ def _refusal(container: str, stream: Any) -> str | None:
     return None
 
 
-def _chapters(source: Any) -> list[Any]:
-    try:
-        return list(source.chapters())
-    except (AttributeError, FFmpegError):
-        return []
+def _is_cover(stream: Any) -> bool:
+    return stream.type == "video" and bool(int(stream.disposition) & _ATTACHED_PICTURE)
+
+
+def _first_packet(path: str, stream_index: int) -> bytes | None:
+    with open_input(path) as source:
+        for packet in source.demux(source.streams[stream_index]):
+            return bytes(packet) if packet.size else None
+    return None

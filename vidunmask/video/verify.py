@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from av.error import FFmpegError
+from av.stream import Discard
 
 from vidunmask.errors import InputError, OutputError
 from vidunmask.video.info import VideoInfo
@@ -22,6 +23,7 @@ class Expected:
     squares: Fraction = Fraction(0)
     first: Fraction | None = None
     last: Fraction | None = None
+    chapters: int = 0
 
     def add(self, time: Fraction) -> None:
         """Counts a frame at ``time`` seconds."""
@@ -33,7 +35,7 @@ class Expected:
 
 
 def verify(written: Path, target: Path, like: VideoInfo, expected: Expected, warnings: list[str]) -> None:
-    """Decodes the first frame of ``written``, counts its packets and compares their times and the picture's form with the source.
+    """Decodes the first frame of ``written``, counts its packets and compares their times and the picture's form.
 
     Raises `OutputError` where frames are missing or cannot be decoded; a difference that the container forces is a warning.
     """
@@ -48,23 +50,25 @@ def verify(written: Path, target: Path, like: VideoInfo, expected: Expected, war
             f"{target}: {expected.count} frames were written but {found.count} can be read back; nothing was kept"
         )
     if (found.total, found.squares) != (expected.total, expected.squares):
-        off = _greatest_difference(found, expected)
-        warnings.append(f"times differ by up to about {float(off) * 1000:.2f} ms: this container cannot hold the source's exactly")
+        warnings.append(_difference(found, expected))
     if info.size != like.size:
         raise OutputError(f"{target}: the picture came out as {info.size[::-1]} instead of {like.size[::-1]}; nothing was kept")
     if (info.sample_aspect or 1) != (like.sample_aspect or 1):
         warnings.append(f"the sample aspect ratio {like.sample_aspect} is lost: this container or codec cannot hold it")
     if (info.native_to_display != like.native_to_display).any() and info.display_matrix != like.display_matrix:
         warnings.append("the rotation of the picture is lost: this container cannot hold it")
+    if expected.chapters and not found.chapters:
+        warnings.append(f"{expected.chapters} chapters were left out: this container cannot hold them")
 
 
 def _packets(path: Path, stream_index: int) -> Expected:
     found = Expected()
     with open_input(path) as container:
+        found.chapters = len(container.chapters())
         stream = container.streams[stream_index]
         for other in container.streams:
             if other.index != stream_index:
-                other.discard = 48  # AVDISCARD_ALL
+                other.discard = Discard.all
         time_base = stream.time_base or Fraction(1)
         for packet in container.demux(stream):
             if packet.size and packet.pts is not None:
@@ -72,7 +76,12 @@ def _packets(path: Path, stream_index: int) -> Expected:
     return found
 
 
-def _greatest_difference(found: Expected, expected: Expected) -> Fraction:
-    pairs = ((found.first, expected.first), (found.last, expected.last))
-    ends = [abs(a - b) for a, b in pairs if a is not None and b is not None]
-    return max([*ends, abs(found.total - expected.total) / max(1, expected.count)])
+def _difference(found: Expected, expected: Expected) -> str:
+    """How the times of the written frames differ from those they were given."""
+    if found.first is None or found.last is None or expected.first is None or expected.last is None:
+        return "the written frames have no times"
+    start, end = found.first - expected.first, found.last - expected.last
+    if start == end and found.total - expected.total == start * expected.count:
+        return f"all streams start {float(start) * 1000:g} ms later: this container cannot hold times before zero"
+    off = max(abs(start), abs(end), abs(found.total - expected.total) / expected.count)
+    return f"times moved by up to about {float(off) * 1000:.2f} ms: this container cannot hold the exact ones"

@@ -33,8 +33,8 @@ class VideoWriter:
     """Writes frames to ``path`` with everything else as in the file that ``like`` describes; used through ``with``.
 
     Times, size, aspect, rotation and colour are those of the source, its other streams are copied, and what the target cannot
-    hold is named in ``warnings``. The file is written under another name beside the target and moved there, verified, when the block
-    ends well; after any exception nothing stands at the target.
+    hold is named in ``warnings``. The file is written under another name beside the target and moved there, verified, when the
+    block ends well; after any exception nothing stands at the target.
 
     The constructor checks target, container and encoder and raises `UsageError`, `OutputError` or `DeviceError` before any
     work. `write` raises `OutputError` where the disk is full.
@@ -109,7 +109,7 @@ class VideoWriter:
         like = self._like
         self._temporary = atomic.reserve(self._target)
         self._copier = StreamCopier(like, self.warnings)
-        tags = {**self._copier.metadata, **self._metadata}
+        tags = _joined(self._copier.metadata, self._metadata)
         try:
             self._output = av.open(
                 ffmpeg_name(self._temporary), "w", format=self._format, container_options=self._container_options(tags)
@@ -163,7 +163,8 @@ class VideoWriter:
             raise atomic.write_error(self._target, error) from error
 
     def _finish(self) -> None:
-        assert self._copier is not None and self._temporary is not None
+        assert self._copier is not None
+        assert self._temporary is not None
         if self._expected.count == 0:
             raise OutputError(f"{self._target}: no frame was written")
         self._encode(None)
@@ -174,6 +175,7 @@ class VideoWriter:
             raise atomic.write_error(self._target, error) from error
         self._output = None
         self._copier.close()
+        self._expected.chapters = self._copier.chapters
         verify(self._temporary, self._target, self._like, self._expected, self.warnings)
         atomic.commit(self._temporary, self._target, overwrite=self._overwrite)
 
@@ -199,6 +201,15 @@ def _container_of(target: Path) -> tuple[str, set[str]]:
     except (FFmpegError, ValueError) as error:
         extension = target.suffix or "without an extension"
         raise UsageError(f"{target}: no container is known for {extension}; use .mp4, .mkv, .mov or .webm") from error
+
+
+def _joined(tags: dict[str, str], added: dict[str, str]) -> dict[str, str]:
+    """Tags with more of them; one that is there already, in whatever case of letters, keeps its text before the new."""
+    joined = dict(tags)
+    for key, value in added.items():
+        there = next((known for known in joined if known.lower() == key.lower()), None)
+        joined[there or key] = f"{joined[there]}; {value}" if there and value not in joined[there] else value
+    return joined
 
 
 def _converted(native: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:

@@ -1,0 +1,166 @@
+"""Threads start late, end always, and hand every error over."""
+
+import gc
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from vidunmask.flow import latest, prefetch, tap, window
+
+
+@dataclass
+class Heavy:
+    nbytes: int
+
+
+def _flow_threads() -> int:
+    return sum(thread.name == "vidunmask-flow" for thread in threading.enumerate())
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_outlives_a_test() -> Iterator[None]:
+    before = _flow_threads()
+    yield
+    gc.collect()
+    assert _flow_threads() == before
+
+
+def test_items_arrive_complete_and_in_order() -> None:
+    assert list(prefetch(prefetch(range(500), 3), 2)) == list(range(500))
+
+
+def test_nothing_runs_before_the_first_item_is_asked_for() -> None:
+    started = []
+    chain = prefetch(tap(range(3), started.append), 2)
+    time.sleep(0.05)
+    assert started == []
+    assert next(chain) == 0
+    chain.close()
+
+
+def test_the_producer_runs_ahead_by_no_more_than_the_items_allowed() -> None:
+    made = []
+    chain = prefetch(tap(range(100), made.append), 4)
+    next(chain)
+    time.sleep(0.1)
+    assert len(made) == 5  # one taken, four queued
+    chain.close()
+
+
+def test_bytes_bound_the_queue_and_one_item_always_fits() -> None:
+    made: list[Heavy] = []
+    chain = prefetch(tap((Heavy(100) for _ in range(50)), made.append), 40, max_bytes=250)
+    next(chain)
+    time.sleep(0.1)
+    assert 3 <= len(made) <= 4
+    chain.close()
+    assert len(list(prefetch([Heavy(10**9)] * 3, 2, max_bytes=1))) == 3
+
+
+def test_an_upstream_error_arrives_after_the_items_made_before_it() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise KeyError("broken stage")
+
+    seen = []
+    with pytest.raises(KeyError, match="broken stage"):
+        for item in prefetch(prefetch(source(), 8), 8):
+            seen.append(item)
+    assert seen == [1, 2]
+
+
+def test_closing_early_stops_the_thread_and_closes_the_source() -> None:
+    closed = threading.Event()
+
+    def source() -> Iterator[int]:
+        try:
+            number = 0
+            while True:
+                yield number
+                number += 1
+        finally:
+            closed.set()
+
+    chain = prefetch(prefetch(source(), 2), 2)
+    assert [next(chain), next(chain)] == [0, 1]
+    chain.close()
+    assert closed.is_set()
+    assert _flow_threads() == 0
+
+
+def test_an_error_in_the_consumer_stops_the_thread() -> None:
+    closed = threading.Event()
+
+    def source() -> Iterator[int]:
+        try:
+            yield from range(10**9)
+        finally:
+            closed.set()
+
+    with pytest.raises(ZeroDivisionError):
+        for item in prefetch(source(), 3):
+            _ = 1 // (2 - item)
+    gc.collect()
+    assert closed.wait(5)
+
+
+def test_a_chain_that_is_dropped_without_closing_ends() -> None:
+    chain = prefetch(iter(range(10**9)), 3)
+    next(chain)
+    del chain
+    gc.collect()
+    assert _flow_threads() == 0
+
+
+def test_closing_while_the_producer_waits_for_room_does_not_hang() -> None:
+    chain = prefetch(range(100), 1)
+    next(chain)
+    time.sleep(0.05)
+    began = time.monotonic()
+    chain.close()
+    assert time.monotonic() - began < 2
+
+
+def test_a_queue_without_room_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_items"):
+        prefetch(range(3), 0)
+
+
+def test_the_newest_item_wins_in_live_mode() -> None:
+    dropped: list[int] = []
+
+    def camera() -> Iterator[int]:
+        for number in range(60):
+            yield number
+            time.sleep(0.002)
+
+    seen = []
+    for item in latest(camera(), dropped=dropped.append):
+        seen.append(item)
+        time.sleep(0.02)
+    assert seen[-1] == 59
+    assert seen == sorted(seen)
+    assert len(seen) < 40
+    assert dropped[-1] == 60 - len(seen)
+
+
+def test_a_camera_error_reaches_the_live_consumer() -> None:
+    def camera() -> Iterator[int]:
+        yield 1
+        raise OSError("unplugged")
+
+    with pytest.raises(OSError, match="unplugged"):
+        list(latest(camera()))
+
+
+def test_a_window_is_shorter_at_the_ends() -> None:
+    got = list(window(range(4), 1, 2))
+    assert got == [((), 0, (1, 2)), ((0,), 1, (2, 3)), ((1,), 2, (3,)), ((2,), 3, ())]
+    assert [item for _, item, _ in window(range(5), 0, 0)] == list(range(5))
+    assert list(window([], 2, 2)) == []
+    with pytest.raises(ValueError, match="negative"):
+        window([], -1, 0)
