@@ -51,10 +51,10 @@ class _Slot:
 class Tracker:
     """Joins the faces of frames to tracks. It knows time only by the frames' own stamps.
 
-    A track starts where a face scores at least ``start`` (and takes in the weaker sightings just before), and goes on while it
-    scores at least ``keep``. A gap of up to ``max_gap`` seconds is filled by interpolation, as far as it lies in the window of
-    ``look_ahead`` seconds. A track that lasts less than ``min_duration`` seconds is taken for a false alarm, unless it fills
-    its whole shot. A cut ends all tracks. ``max_frames`` bounds the window whatever the time stamps say.
+    A track starts where a detected face scores at least ``start`` (and takes in the weaker sightings just before), and goes on
+    while it scores at least ``keep``. A gap of up to ``max_gap`` seconds is filled by interpolation, as far as it lies in the
+    window of ``look_ahead`` seconds. A track that lasts less than ``min_duration`` seconds is taken for a false alarm, unless
+    it fills its whole shot. A cut ends all tracks. ``max_frames`` bounds the window whatever the time stamps say.
 
     With ``look_ahead=0`` each frame is returned at once: no track is held back, and a lost face is carried on along its motion
     for ``coast`` seconds instead of being filled in afterwards.
@@ -132,7 +132,7 @@ class Tracker:
         return done
 
     def _begin(self, face: SeenFace, slot: _Slot) -> None:
-        new = _Track(self._next_track, face, slot.time, slot.number, slot.number, slot.time, face.score)
+        new = _Track(self._next_track, face, slot.time, slot.number, slot.number, slot.time, _proof(face))
         self._next_track += 1
         self._tracks[new.number] = new
         self._judge(new, slot)
@@ -148,7 +148,7 @@ class Tracker:
             motion = (_centre(face) - _centre(old.last)) / dt
             old.velocity = np.zeros(2) if jumped else 0.5 * (old.velocity + motion)
         old.last, old.last_time, old.last_slot = face, slot.time, slot.number
-        old.best_score = max(old.best_score, face.score)
+        old.best_score = max(old.best_score, _proof(face))
         old.sightings += 1
         self._judge(old, slot)
         slot.entries[old.number] = replace(_tracked(old.number, face), reset=jumped)
@@ -202,13 +202,18 @@ def _tracked(number: int, face: SeenFace) -> TrackedFace:
     return TrackedFace(number, face.box, face.landmarks, face.score, face.detected, reset=False)
 
 
+def _proof(face: SeenFace) -> float:
+    """The score as far as it tells that this is a face; one that is only followed has not been told from all else again."""
+    return face.score if face.detected else 0.0
+
+
 def _centre(face: SeenFace) -> FloatArray:
     return (face.box[:2] + face.box[2:]) / 2
 
 
 def _size(face: SeenFace) -> float:
     """Side of the square with the box's area."""
-    return float(np.sqrt(max(np.prod(face.box[2:] - face.box[:2]), 1e-6)))
+    return math.sqrt(max(float(np.prod(face.box[2:] - face.box[:2])), 1e-6))
 
 
 def _associate(tracks: list[_Track], faces: list[SeenFace], time: float) -> list[tuple[_Track, SeenFace]]:
@@ -247,7 +252,7 @@ def _cost(old: _Track, face: SeenFace, time: float) -> float | None:
 
 
 def _is_jump(old: _Track, face: SeenFace, time: float) -> bool:
-    """Whether the face moved as no head moves: by half its size, a third of its scale or 25 degrees more than foreseen.
+    """Whether the face moved as no head moves: by 0.6 of its size more than foreseen, by half its scale or by 45 degrees.
 
     A change of shot that shows the same person in about the same place looks like that.
     """
@@ -258,7 +263,7 @@ def _is_jump(old: _Track, face: SeenFace, time: float) -> bool:
     unforeseen = float(np.hypot(*(_centre(face) - _centre(old.last) - old.velocity * missed))) / size
     a, b = _eye_line(old.last), _eye_line(face)
     turn = abs(math.atan2(a[0] * b[1] - a[1] * b[0], a @ b))
-    return bool(unforeseen > 0.5 or abs(math.log(_size(face) / size)) > math.log(4 / 3) or turn > math.radians(25))
+    return bool(unforeseen > 0.6 or abs(math.log(_size(face) / size)) > math.log(1.5) or turn > math.radians(45))
 
 
 def _eye_line(face: SeenFace) -> FloatArray:
