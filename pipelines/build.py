@@ -80,6 +80,7 @@ def _native_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        # Emulated on AVX-512 without the BF16 extension it is slower than float32. torch has no public question for this yet.
-        return any(getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        # Emulated on AVX-512 without the BF16 extension it is slower than float32. torch has no public question for this.
+        questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, name, lambda: False)() for name in questions)
     return False

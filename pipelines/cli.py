@@ -139,9 +139,8 @@ def parser() -> argparse.ArgumentParser:
 
     faces = p.add_argument_group("faces")
     faces.add_argument("--detector", default=default.detector, choices=detectors.names(), help="(default: %(default)s)")
-    faces.add_argument(
-        "--detect-every", metavar="N", type=int, default=default.detect_every, help="search every N frames (default: %(default)s)"
-    )
+    every = "search every N frames (default: %(default)s)"
+    faces.add_argument("--detect-every", metavar="N", type=int, default=default.detect_every, help=every)
     faces.add_argument("--no-temporal", dest="temporal", action="store_false", help="treat every frame alone")
 
     networks = p.add_argument_group("networks")
@@ -150,8 +149,9 @@ def parser() -> argparse.ArgumentParser:
     networks.add_argument(
         "--batch", metavar="N", type=int, default=default.batch, help="faces in one call of a network (default: %(default)s)"
     )
-    networks.add_argument("--segmenter", metavar="WEIGHTS", default=default.segmenter, help="a file or a shipped name (default: %(default)s)")
-    networks.add_argument("--inpainter", metavar="WEIGHTS", default=default.inpainter, help="a file or a shipped name (default: %(default)s)")
+    which = "a file or a shipped name (default: %(default)s)"
+    networks.add_argument("--segmenter", metavar="WEIGHTS", default=default.segmenter, help=which)
+    networks.add_argument("--inpainter", metavar="WEIGHTS", default=default.inpainter, help=which)
     networks.add_argument("--compile", action="store_true", help="torch.compile: a slow start, then faster")
 
     video = p.add_argument_group("video out (default: as the input, visually lossless)")
@@ -159,9 +159,8 @@ def parser() -> argparse.ArgumentParser:
     video.add_argument("--crf", metavar="N", type=int, help="constant quality; less is better")
     video.add_argument("--preset", metavar="NAME", help="the encoder's own: speed against size")
     video.add_argument("--pix-fmt", metavar="NAME", help="pixel format, such as yuv420p or yuv420p10le")
-    video.add_argument(
-        "--convert-streams", action="store_true", help="convert sound and subtitles that OUTPUT cannot hold instead of leaving them out"
-    )
+    convert = "convert sound and subtitles that OUTPUT cannot hold instead of leaving them out"
+    video.add_argument("--convert-streams", action="store_true", help=convert)
     return p
 
 

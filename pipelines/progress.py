@@ -14,7 +14,7 @@ class ProgressBar:
 
         terminal = sys.stderr.isatty()
         self._bar = tqdm(
-            total=0,
+            total=None,
             unit=unit,
             file=sys.stderr,
             mininterval=0.2 if terminal else 30.0,

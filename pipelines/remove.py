@@ -9,9 +9,11 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from vidunmask import __version__
+from vidunmask.errors import UsageError
 from vidunmask.pipelines import checks
 from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
@@ -19,6 +21,7 @@ from vidunmask.pipelines.report import RunReport, Stopwatch, Tally, WarningLog
 
 if TYPE_CHECKING:
     from vidunmask.types import Frame
+    from vidunmask.video.info import VideoInfo
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +43,8 @@ def unmask(
     """Removes the face masks from ``input`` and writes ``output``: a video, a still picture or a folder of pictures each.
 
     ``progress`` is called with frames done and expected. ``parts`` from `build.build` may be reused over runs with the same
-    networks; by default they are made from ``config``. Raises a VidunmaskError and leaves nothing at ``output`` where the run cannot
-    be done; in a folder, a picture that cannot be done is reported in ``failures`` instead.
+    networks; by default they are made from ``config``. Raises a VidunmaskError and leaves nothing at ``output`` where the run
+    cannot be done; in a folder, a picture that cannot be done is reported in ``failures`` instead.
     """
     source, target, config = Path(input), Path(output), config or Config()
     checks.readable(source)
@@ -55,23 +58,30 @@ def unmask(
 
 
 def _unmask_video(source: Path, target: Path, config: Config, progress: Progress | None, parts: Parts | None) -> RunReport:
+    from vidunmask.video import atomic
     from vidunmask.video.reader import VideoReader
     from vidunmask.video.writer import VideoWriter
 
+    atomic.check_target(target, source=source, overwrite=config.overwrite)
+    if checks.is_picture(target):
+        raise UsageError(f"{target}: {source} is no picture, name a video such as {target.with_suffix('.mp4').name}")
     watch, tally = Stopwatch(), Tally()
     with ExitStack() as stack:
         warnings = stack.enter_context(WarningLog.collecting())
         reader = stack.enter_context(VideoReader(source))
+        like = reader.info
+        if config.convert_streams:
+            like = _convert(like, target, stack)
         # Made before the networks are loaded: a target or an encoder that will not do is known at once.
         writer = VideoWriter(
             target,
-            reader.info,
+            like,
             codec=config.codec,
             crf=config.crf,
             preset=config.preset,
             pix_fmt=config.pix_fmt,
             overwrite=config.overwrite,
-            metadata=provenance(),
+            metadata=provenance(_tags(source)),
         )
         parts = parts or build(config)
         networks_before = dict(parts.unmasker.seconds)
@@ -91,11 +101,21 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
         done = time.perf_counter()
         watch.seconds["encode"] = watch.seconds.get("encode", 0.0) + done - finishing
         _log_new([*reader.warnings, *writer.warnings], warnings)
-    stages = {name: spent for name, spent in watch.seconds.items() if name != "wait"}
-    for name, spent in parts.unmasker.seconds.items():
-        stages[name] = spent - networks_before[name]
-        stages["unmask"] -= stages[name]
+    stages = stage_seconds(watch, parts, networks_before)
     return make_report(source, target, parts, tally, seconds=done - began, stages=stages, warnings=warnings.messages)
+
+
+def _convert(like: VideoInfo, target: Path, stack: ExitStack) -> VideoInfo:
+    from vidunmask.video import ffmpeg
+
+    # Beside the target, where there has to be room for the result anyway.
+    folder = stack.enter_context(TemporaryDirectory(prefix=".vidunmask-", dir=target.parent))
+    like, converted, left_out = ffmpeg.convert_streams(like, target, Path(folder))
+    for message in converted:
+        log.info("%s", message)
+    for message in left_out:
+        log.warning("%s", message)
+    return like
 
 
 def _frames(reader: Iterable[Frame], parts: Parts, config: Config, watch: Stopwatch, tally: Tally) -> Generator[Frame]:
@@ -111,17 +131,33 @@ def _frames(reader: Iterable[Frame], parts: Parts, config: Config, watch: Stopwa
     seen = watch.stage("detect", detect(decoded, parts.detector, every=config.detect_every))
     tracked = watch.stage("track", track(seen, Tracker()))
     crops = watch.stage("wait", prefetch(watch.stage("crop", crop(tracked)), 8, max_bytes=QUEUE_BYTES))
-    unmasked = unmask_faces(
-        crops, parts.unmasker, min_faces=config.batch, max_frames=config.batch, temporal=config.temporal
-    )
+    unmasked = unmask_faces(crops, parts.unmasker, min_faces=config.batch, max_frames=config.batch, temporal=config.temporal)
     fills = watch.stage("wait", prefetch(watch.stage("unmask", unmasked), 8, max_bytes=QUEUE_BYTES))
     blender = TemporalBlender(strength=TemporalBlender.STRENGTH if config.temporal else 0.0)
     yield from watch.stage("blend", blend(tally.watch(fills), blender))
 
 
-def provenance() -> dict[str, str]:
-    """What the container's tags say of the result."""
-    return {"comment": SYNTHESIZED, "synthesized_by": f"vidunmask {__version__}"}
+def provenance(tags: Mapping[str, str]) -> dict[str, str]:
+    """What is added to the tags of a file: that its faces were synthesized, behind the comment that it has already."""
+    key, before = next(((key, value.rstrip()) for key, value in tags.items() if key.lower() == "comment"), ("comment", ""))
+    comment = before if SYNTHESIZED in before else f"{before} {SYNTHESIZED}".strip()
+    return {key: comment, "synthesized_by": f"vidunmask {__version__}"}
+
+
+def _tags(source: Path) -> dict[str, str]:
+    from vidunmask.video.reader import open_input
+
+    with open_input(source) as container:
+        return dict(container.metadata)
+
+
+def stage_seconds(watch: Stopwatch, parts: Parts, before: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of work by stage; what the networks took since ``before`` stands apart from the rest of their stage."""
+    stages = {name: spent for name, spent in watch.seconds.items() if name != "wait"}
+    for name, spent in parts.unmasker.seconds.items():
+        stages[name] = spent - before[name]
+        stages["unmask"] -= stages[name]
+    return stages
 
 
 def make_report(

@@ -118,14 +118,16 @@ def write_clip(path: Path, image: np.ndarray) -> None:
         container.metadata["title"] = "A sample of vidunmask"
         container.metadata["comment"] = "Portrait: NASA, public domain (scikit-image's astronaut). Mask and sound are drawn."
         for index in range(FPS * SECONDS):
-            view = cv2.warpAffine(image, camera(index), (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+            to_frame, border = camera(index), cv2.BORDER_REFLECT_101
+            view = cv2.warpAffine(image, to_frame, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC, borderMode=border)
             frame = av.VideoFrame.from_ndarray(view, format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, FPS)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         samples, step = sound(), 1024
         for start in range(0, samples.shape[1], step):
-            block = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[:, start : start + step]), format="fltp", layout="mono")
+            part = np.ascontiguousarray(samples[:, start : start + step])
+            block = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
             block.sample_rate, block.pts, block.time_base = RATE, start, Fraction(1, RATE)
             container.mux(audio.encode(block))
         container.mux(audio.encode(None))

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -51,7 +53,7 @@ def picture_of(blender, fill, index=0):
 
 def test_a_tinted_fill_takes_on_the_colour_of_the_skin_around_it():
     truth = skin()
-    fill = fill_of(truth, truth + (12, -8, -10))
+    fill = fill_of(truth, truth + np.array([12, -8, -10]))
     result = over(fill.crop, TemporalBlender(grain=False).step(fill, 0))
     inside = hole() > 0
     before = np.abs(fill.image[inside].astype(float) - truth[inside]).mean()
@@ -97,12 +99,13 @@ def test_opacity_scales_the_alpha_and_zero_touches_nothing():
 
 def test_a_flickering_fill_on_a_still_face_is_calmed():
     rng = np.random.default_rng(1)
-    guesses = [skin() + cv2.GaussianBlur(rng.normal(0, 60, (SIZE, SIZE, 1)).astype(np.float32), (0, 0), 4)[..., None] for _ in range(12)]
+    flicker = [cv2.GaussianBlur(rng.normal(0, 60, (SIZE, SIZE)).astype(np.float32), (0, 0), 4) for _ in range(12)]
+    guesses = [skin() + change[..., None] for change in flicker]
     blender = TemporalBlender(grain=False)
     pictures = [picture_of(blender, fill_of(skin(), guess), index) for index, guess in enumerate(guesses)]
     core = np.s_[150:200, 100:156]
-    raw = np.mean([np.abs(a[core] - b[core]).mean() for a, b in zip(guesses[4:], guesses[5:], strict=False)])
-    calm = np.mean([np.abs(a[core] - b[core]).mean() for a, b in zip(pictures[4:], pictures[5:], strict=False)])
+    raw = np.mean([np.abs(a[core] - b[core]).mean() for a, b in pairwise(guesses[4:])])
+    calm = np.mean([np.abs(a[core] - b[core]).mean() for a, b in pairwise(pictures[4:])])
     assert calm < 0.4 * raw
 
 

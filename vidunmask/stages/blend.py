@@ -1,8 +1,8 @@
 """Lays the fills into the frames so that neither outline nor flicker is seen.
 
-In crop space, per track: the fill takes on the colour of the skin at its rim (a membrane in the sense of Perez et al., Poisson Image
-Editing, 2003, solved by pull-push), is averaged along the motion of the face, gets the grain of the picture around it, and
-fades out over the rim. Only then is it warped into the frame's own pixels.
+In crop space, per track: the fill takes on the colour of the skin at its rim (a membrane in the sense of Perez et al., Poisson
+Image Editing, 2003, solved by pull-push), is averaged along the motion of the face, gets the grain of the picture around it,
+and fades out over the rim. Only then is it warped into the frame's own pixels.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class _Past:
 class TemporalBlender:
     """Turns fills into pictures to lay over the frames, one track's frame at a time.
 
-    strength: weight of the past where the picture has not changed, 0..1; 0 treats every frame alone. grain: whether the fill gets
-    the noise of its surroundings.
+    strength: weight of the past where the picture has not changed, 0..1; 0 treats every frame alone. grain: whether the fill
+    gets the noise of its surroundings.
     """
 
     STRENGTH = 0.8
@@ -88,8 +88,8 @@ class TemporalBlender:
     def _motion(self, past: _Past, crop: ByteArray) -> tuple[FloatArray | None, FloatArray | None]:
         """How much each pixel's past can be trusted (S, S) 0..1, and the past moved to where the face is now (S, S, 3).
 
-        The motion is that of the masked face: cloth moves with the jaw under it. Where the last frame, moved along, does not look
-        like this one, the past is not used.
+        The motion is that of the masked face: cloth moves with the jaw under it. Where the last frame, moved along, does not
+        look like this one, the past is not used.
         """
         size = len(crop)
         small = cv2.cvtColor(cv2.resize(crop, (_FLOW, _FLOW), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)

@@ -18,7 +18,7 @@ from vidunmask.errors import DeviceError
 from vidunmask.stages.holes import MaskSmoother, guide_of, hole_of
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.wearing import MaskWearing, Thresholds, lower_face
-from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, FrameFaces
+from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Unmasker:
                     results.append(network(*(self._to_device(x[start : start + self.batch]) for x in inputs)).cpu())
             except torch.OutOfMemoryError as error:
                 if self.batch == 1:
-                    raise DeviceError(f"--device {self.device}: its memory does not suffice for one face; try --device cpu") from error
+                    raise DeviceError(f"--device {self.device}: no memory left for a single face; try --device cpu") from error
                 self.batch = max(1, min(self.batch, count - start) // 2)
                 log.warning("%s ran out of memory, going on with batches of %d faces", self.device, self.batch)
                 if self.device.type == "cuda":
@@ -130,8 +130,9 @@ def unmask(
     """Segments every crop, decides per track whether a mask is worn, and fills the faces that wear one.
 
     Frames are gathered until they hold ``min_faces`` faces or are ``max_frames`` many, so that one call of a network serves
-    several. ``look_ahead`` seconds of frames (at most 16) are held back for the decision and for the smoothing of the masks. temporal=False takes every
-    frame alone: nothing is smoothed and the decision has no past. A face for which a network gives NaN passes through untouched.
+    several. ``look_ahead`` seconds of frames (at most 16) are held back for the decision and for the smoothing of the masks.
+    temporal=False takes every frame alone: nothing is smoothed and the decision has no past. A face for which a network gives
+    NaN passes through untouched.
     """
     segmented = _segment(crops, unmasker, min_faces=min_faces, max_frames=max_frames)
     settled = _settle(segmented, look_ahead=look_ahead, thresholds=thresholds) if temporal else _alone(segmented, thresholds)
@@ -211,9 +212,9 @@ def _settle(
         yield settle(window.popleft())
 
 
-def _ahead(track_id: int, window: Iterable[FrameFaces[Segmented]]) -> list[tuple[object, Segmented]]:
+def _ahead(track_id: int, window: Iterable[FrameFaces[Segmented]]) -> list[tuple[Frame, Segmented]]:
     """The next frames of a track with its face in each, up to where it ends or is reset."""
-    found = []
+    found: list[tuple[Frame, Segmented]] = []
     for item in window:
         face = next((face for face in item.faces if face.crop.track_id == track_id), None)
         if face is None or face.crop.reset:
@@ -224,9 +225,8 @@ def _ahead(track_id: int, window: Iterable[FrameFaces[Segmented]]) -> list[tuple
 
 def _alone(items: Iterable[FrameFaces[Segmented]], thresholds: Thresholds | None) -> Iterator[FrameFaces[Segmented]]:
     for item in items:
-        faces = tuple(
-            replace(face, opacity=0.0 if face.failed else MaskWearing(thresholds).step(0.0, face.covered)) for face in item.faces
-        )
+        worn = (0.0 if face.failed else MaskWearing(thresholds).step(0.0, face.covered) for face in item.faces)
+        faces = tuple(replace(face, opacity=opacity) for face, opacity in zip(item.faces, worn, strict=True))
         yield FrameFaces(item.frame, faces, item.cut)
 
 

@@ -1,7 +1,7 @@
 """Does this face wear a mask? A decision per track, with hysteresis, over time.
 
-Only a worn mask is removed. What decides is how much of the lower face the segmentation covers, weighted towards the mouth: a mask
-under the chin covers the chin and leaves the mouth free, a mask below the nose covers the mouth.
+Only a worn mask is removed. What decides is how much of the lower face the segmentation covers, weighted towards the mouth:
+a mask under the chin covers the chin and leaves the mouth free, a mask below the nose covers the mouth.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _CHIN = (48, 54, 11, 10, 9, 8, 7, 6, 5)  # mouth corners and the lower jaw
 def lower_face(landmarks: FloatArray, size: int) -> tuple[FloatArray, ByteArray]:
     """Where a worn mask must lie, for landmarks (68, 2) in crop pixels.
 
-    Returns weights (S, S) float32 that sum to 1, for the share covered, and a region (S, S) uint8 0/1: nose to chin, jaw to jaw.
+    Returns weights (S, S) float32 that sum to 1, for the share covered, and a region (S, S) uint8 0/1: nose to chin, jaw to
+    jaw.
     """
     import cv2
 
