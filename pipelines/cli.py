@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _signals():
             return _COMMANDS[command](rest)
     except VidunmaskError as error:
-        return _fail(str(error), error.exit_code, verbose=verbose)
+        # Where a wrong argument was noticed helps nobody.
+        return _fail(str(error), error.exit_code, verbose=verbose and not isinstance(error, UsageError))
     except KeyboardInterrupt:
         return _fail("interrupted, nothing was written", INTERRUPTED, verbose=False)
     except _Terminated:
@@ -71,8 +72,7 @@ def _fail(message: str, code: int, *, verbose: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    with contextlib.suppress(OSError, ValueError):  # stderr may be closed; the exit code still tells
-        print(f"vidunmask: {message}", file=sys.stderr)
+    _say(f"vidunmask: {message}")
     return code
 
 
@@ -198,7 +198,7 @@ def _remove(arguments: list[str]) -> int:
     with contextlib.ExitStack() as stack:
         progress = None
         say = _say
-        if not args.quiet:
+        if not args.quiet and sys.stderr is not None:
             from vidunmask.pipelines.progress import ProgressBar
 
             progress = stack.enter_context(ProgressBar(unit="picture" if args.input.is_dir() else "frame"))
@@ -216,6 +216,8 @@ def _remove(arguments: list[str]) -> int:
 
 
 def _say(message: str) -> None:
+    if sys.stderr is None:  # closed by whoever started the program; the exit code still tells
+        return
     with contextlib.suppress(OSError, ValueError):
         print(message, file=sys.stderr)
 

@@ -55,6 +55,7 @@ def clip(tmp_path_factory):
 
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
     with av.open(str(SAMPLES / "astronaut_masked.mp4")) as source, av.open(str(path), "w") as target:
+        target.metadata.update({key: source.metadata[key] for key in ("title", "comment")})
         streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():
             if packet.dts is None or packet.pts * packet.time_base >= 1:
