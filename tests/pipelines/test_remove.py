@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -74,7 +75,7 @@ def test_a_face_without_a_mask_reaches_a_lossless_encoder_bit_for_bit(clip, tmp_
 
 
 def test_only_the_region_of_the_face_changes(clip, tmp_path, config, parts):
-    lossless = Config(**{**{name: getattr(config, name) for name in ("device", "segmenter", "inpainter")}, "codec": "ffv1"})
+    lossless = replace(config, codec="ffv1", preset=None)
     unmask(clip, tmp_path / "out.mkv", config=lossless, parts=parts)
     with av.open(str(clip)) as before, av.open(str(tmp_path / "out.mkv")) as after:
         for a, b in zip(before.decode(video=0), after.decode(video=0), strict=True):
@@ -193,9 +194,7 @@ def test_a_subtitle_that_the_target_cannot_hold_is_left_out_by_name_or_converted
     report = unmask(source, tmp_path / "plain.mp4", config=config, parts=parts)
     assert any("subtitle" in warning and "left out" in warning for warning in report.warnings)
 
-    converting = Config(
-        **{**{n: getattr(config, n) for n in ("device", "segmenter", "inpainter", "preset")}, "convert_streams": True}
-    )
+    converting = replace(config, convert_streams=True)
     report = unmask(source, tmp_path / "converted.mp4", config=converting, parts=parts)
     assert report.warnings == ()
     with av.open(str(tmp_path / "converted.mp4")) as container:
