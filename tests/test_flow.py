@@ -66,11 +66,10 @@ def test_an_upstream_error_arrives_after_the_items_made_before_it() -> None:
         yield 2
         raise KeyError("broken stage")
 
-    seen = []
+    chain = prefetch(prefetch(source(), 8), 8)
+    assert [next(chain), next(chain)] == [1, 2]
     with pytest.raises(KeyError, match="broken stage"):
-        for item in prefetch(prefetch(source(), 8), 8):
-            seen.append(item)
-    assert seen == [1, 2]
+        next(chain)
 
 
 def test_closing_early_stops_the_thread_and_closes_the_source() -> None:
@@ -102,8 +101,7 @@ def test_an_error_in_the_consumer_stops_the_thread() -> None:
             closed.set()
 
     with pytest.raises(ZeroDivisionError):
-        for item in prefetch(source(), 3):
-            _ = 1 // (2 - item)
+        [1 // (2 - item) for item in prefetch(source(), 3)]
     gc.collect()
     assert closed.wait(5)
 

@@ -36,7 +36,7 @@ _ALIASES = {
 _FAMILY = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
 # Tried in this order where the family's own encoder cannot hold the picture (odd sizes, 12 bits, RGB) or the container that
 # codec.
-_FALLBACKS = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1", "ffv1", "mpeg4")
+_FALLBACKS = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1", "mpeg4")
 _HARDWARE = ("_nvenc", "_qsv", "_vaapi", "_videotoolbox", "_amf", "_v4l2m2m", "_mf", "_vulkan", "_mediacodec", "_rkmpp")
 _REMEDIES = {
     "_nvenc": "an NVIDIA GPU with an encoder and its driver",
@@ -156,7 +156,7 @@ def plan_encoder(
     lossy: list[EncoderPlan] = []
     reasons: list[str] = []
     for name in candidates:
-        plan = _plan(name, like, crf, preset, pix_fmt)
+        plan = _plan(name, like, crf, preset, pix_fmt, strict=False)
         if plan.warnings:  # holds the picture only converted
             lossy.append(plan)
         elif (reason := try_encoder(plan, like)) is None:
@@ -221,11 +221,14 @@ def _noting(plan: EncoderPlan, family: str, like: VideoInfo) -> EncoderPlan:
     return EncoderPlan(plan.name, plan.pix_fmt, plan.options, plan.quality, plan.flags, (*plan.warnings, note))
 
 
-def _plan(name: str, like: VideoInfo, crf: float | None, preset: str | None, pix_fmt: str | None) -> EncoderPlan:
+def _plan(
+    name: str, like: VideoInfo, crf: float | None, preset: str | None, pix_fmt: str | None, *, strict: bool = True
+) -> EncoderPlan:
+    """The plan for one encoder; an option that it does not have raises only where it was asked for by name (``strict``)."""
     warnings: tuple[str, ...] = ()
     formats = [f.name for f in av.Codec(name, "w").video_formats or ()]
     if pix_fmt is not None:
-        if formats and pix_fmt not in formats:
+        if not _is_format(pix_fmt) or (formats and pix_fmt not in formats):
             raise UsageError(f"--pix-fmt {pix_fmt}: {name} takes {', '.join(formats)}")
         chosen = pix_fmt
     else:
@@ -235,9 +238,11 @@ def _plan(name: str, like: VideoInfo, crf: float | None, preset: str | None, pix
     dialect = _dialect(name)
     options, quality = dict(dialect.fixed), None
     value = dialect.crf if crf is None else crf
+    if value is not None and dialect.crf is None:
+        if strict:
+            raise UsageError(f"--crf {value:g}: {name} has no such option, it is lossless or has a fixed quality")
+        value = None
     if value is not None:
-        if dialect.crf is None:
-            raise UsageError(f"--crf {crf:g}: {name} has no such option, it is lossless or has a fixed quality")
         if not (-12 if name == "libx264" else 0) <= value <= dialect.most:
             raise UsageError(f"--crf {value:g}: {name} takes 0 to {dialect.most}, lower is better")
         if dialect.crf_key == "q":
@@ -247,10 +252,10 @@ def _plan(name: str, like: VideoInfo, crf: float | None, preset: str | None, pix
             options[dialect.crf_key] = f"{value:g}"
             if dialect.crf_key == "qp_i":
                 options["qp_p"] = options["qp_b"] = f"{value:g}"
-    speed = preset or dialect.preset
-    if speed is not None:
-        if dialect.preset is None:
-            raise UsageError(f"--preset {preset}: {name} has no presets")
+    if preset is not None and dialect.preset is None and strict:
+        raise UsageError(f"--preset {preset}: {name} has no presets")
+    if dialect.preset is not None:
+        speed = preset or dialect.preset
         options[dialect.preset_key] = dialect.presets.get(speed, speed)
     flags = FRAME_DURATION_FLAG | (2 if quality is not None else 0)  # AV_CODEC_FLAG_QSCALE
     if like.interlaced and name in ("libx264", "mpeg2video", "mpeg4"):
@@ -294,6 +299,14 @@ def _as_decimals(display: str) -> str:
         unit = 10000 if label == "L" else 50000
         out.append(f"{label}({','.join(f'{int(n) / unit:g}' for n in numbers.split(','))})")
     return "".join(out)
+
+
+def _is_format(name: str) -> bool:
+    try:
+        av.VideoFormat(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_encoder(name: str) -> bool:

@@ -49,7 +49,7 @@ class VideoReader:
         self._path = str(path)
         self._lock = threading.Lock()
         self._closed = False
-        self._damaged = self._concealed = self._restamped = self._index = 0
+        self._damaged = self._concealed = self._restamped = self._hidden = self._index = 0
         self._last_pts: int | None = None
         self._shift = 0  # added to pts after the clock jumped backwards
         self._container = open_input(path)
@@ -67,7 +67,7 @@ class VideoReader:
             self._first = next(self._natives, None)
             if self._first is None:
                 raise InputError(f"{self._path}: no frame of its video stream ({_codec(self._stream)}) can be decoded")
-            if not self._first.key_frame:
+            if not self._first.key_frame and not self._hidden:
                 self.warnings.append("the video does not start with a key frame, its first frames may be missing")
             self.info = self._describe(self._first, rate)
             self._pix_fmt = self.info.pix_fmt
@@ -129,6 +129,7 @@ class VideoReader:
                 errors_in_a_row += 1
                 packets = self._container.demux(self._stream)
                 continue
+            self._hidden += bool(packet.is_discard)  # before the start that an edit list sets: decoded, not shown
             try:
                 natives = packet.decode()
             except AvEOFError:
@@ -149,7 +150,7 @@ class VideoReader:
             self.warnings.append(f"{self._concealed} frames are damaged, the decoder patched them up")
         if self._restamped:
             self.warnings.append(f"{self._restamped} frames had no, repeated or backward timestamps, which were repaired")
-        promised = self._stream.frames
+        promised = max(0, self._stream.frames - self._hidden)
         if broken or (promised and seen < promised - self._damaged):
             of = f" of {promised}" if promised else ""
             self.warnings.append(f"the file seems cut off or damaged: {seen}{of} frames could be read")

@@ -40,6 +40,7 @@ class StreamCopier:
         self._pending: av.Packet | None = None
         self._output: Any = None
         self.chapters = 0
+        self.shift = Fraction(0)  # seconds added to every time
 
     def add_streams(self, output: Any, add_video: Callable[[], None]) -> None:
         """Adds the streams to ``output`` in the order of the source, the edited one through ``add_video``."""
@@ -105,7 +106,7 @@ class StreamCopier:
         while self._pending is not None:
             packet = self._pending
             dts = packet.dts if packet.dts is not None else packet.pts
-            if time is not None and dts is not None and dts * packet.time_base > time:
+            if time is not None and dts is not None and dts * packet.time_base + self.shift > time:
                 return
             self._write(packet)
             self._advance()
@@ -128,6 +129,10 @@ class StreamCopier:
         index = packet.stream.index
         if packet.dts is None and packet.pts is not None:
             packet.dts = packet.pts
+        if self.shift:
+            ticks = round(self.shift / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
         last = self._last_dts.get(index)
         if packet.dts is not None:
             if last is not None and packet.dts <= last:  # muxers refuse to go back

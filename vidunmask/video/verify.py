@@ -71,7 +71,7 @@ def _packets(path: Path, stream_index: int) -> Expected:
                 other.discard = Discard.all
         time_base = stream.time_base or Fraction(1)
         for packet in container.demux(stream):
-            if packet.size and packet.pts is not None:
+            if packet.size and packet.pts is not None and not packet.is_discard:
                 found.add(packet.pts * time_base)
     return found
 

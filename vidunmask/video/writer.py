@@ -70,6 +70,7 @@ class VideoWriter:
         self._stream: Any = None
         self._copier: StreamCopier | None = None
         self._expected = Expected()
+        self._shift = 0  # ticks added to every pts
 
     def __enter__(self) -> Self:
         try:
@@ -93,14 +94,18 @@ class VideoWriter:
 
         Raises ValueError for a frame of another size, RuntimeError outside of ``with``, `OutputError` where writing fails.
         """
-        if self._output is None:
+        if self._output is None or self._copier is None:
             raise RuntimeError("VideoWriter.write outside of its with block")
         native = frame.native
         if (native.height, native.width) != self._like.size:
             raise ValueError(f"frame {frame.index} is {native.width}x{native.height}, the video {self._like.size[::-1]}")
         if native.format.name != self.plan.pix_fmt:
             native = _converted(native, self.plan.pix_fmt)
-        native.pts, native.time_base = frame.pts, frame.time_base
+        if self._expected.count == 0 and frame.pts < 0 and self._format in _QUICKTIME:
+            # Players hide what lies before zero in these containers; sound may, it is the encoder's run-up.
+            self._shift = -frame.pts
+            self._copier.shift = self._shift * frame.time_base
+        native.pts, native.time_base = frame.pts + self._shift, frame.time_base
         native.pict_type = 0  # the decoder's picture types would be taken as orders by the encoder
         self._expected.add(frame.pts * frame.time_base)
         self._encode(native)
@@ -137,8 +142,12 @@ class VideoWriter:
         if self._format not in _QUICKTIME:
             return {}
         flags = ["+faststart"] if self._faststart else []
-        if any(key.lower() not in _ITUNES_KEYS for key in tags):
+        others = [key for key in tags if key.lower() not in _ITUNES_KEYS]
+        if others and not any(stream.is_cover for stream in self._like.streams):
             flags.append("+use_metadata_tags")
+        elif lost := [key for key in others if key not in self._metadata]:
+            # The muxer writes either QuickTime's tags or iTunes' with the cover.
+            self.warnings.append(f"tags beside cover art are limited to common ones; left out: {', '.join(lost)}")
         options = {"movflags": "".join(flags)} if flags else {}
         ticks = self._like.time_base.denominator
         if ticks < 1 << 31:

@@ -1,0 +1,405 @@
+"""What comes out is what went in, but for the pixels that were edited."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from tests.video.clips import feathered_disc, other_packets, planes_of, write_clip
+from vidunmask.errors import DeviceError, OutputError, UsageError
+from vidunmask.flow import prefetch
+from vidunmask.types import Frame
+from vidunmask.video import pixels
+from vidunmask.video.info import VideoInfo
+from vidunmask.video.orientation import matrix_of_exif
+from vidunmask.video.reader import VideoReader
+from vidunmask.video.writer import VideoWriter
+
+FAST = {"crf": 30.0, "preset": "ultrafast"}
+LOSSLESS_FORMATS = [
+    "yuv420p", "yuv422p", "yuv444p", "yuv440p", "yuv411p", "yuv410p", "yuv420p10le", "yuv422p10le", "yuv444p10le",
+    "yuv444p12le", "yuva420p", "gray", "gray10le", "gbrp10le", "bgr0",
+]  # fmt: skip
+
+
+def _copy(
+    source: Path, target: Path, edit: Callable[[Frame], Frame] = lambda frame: frame, **options: object
+) -> tuple[VideoReader, VideoWriter]:
+    with VideoReader(source) as reader, VideoWriter(target, reader.info, **options) as writer:  # type: ignore[arg-type]
+        for frame in prefetch(reader, 4):
+            writer.write(edit(frame))
+    return reader, writer
+
+
+def _info(path: Path) -> VideoInfo:
+    with VideoReader(path) as reader:
+        return reader.info
+
+
+def _times(path: Path) -> list[Fraction]:
+    with VideoReader(path) as reader:
+        return [frame.time for frame in reader]
+
+
+def _assert_alike(source: Path, target: Path, *, same_unit: bool = True) -> None:
+    before, after = _info(source), _info(target)
+    assert _times(source) == _times(target)
+    assert before.size == after.size
+    assert before.display_size == after.display_size
+    np.testing.assert_array_equal(before.native_to_display, after.native_to_display)
+    assert (before.sample_aspect or 1) == (after.sample_aspect or 1)
+    assert before.colour == after.colour
+    assert before.codec == after.codec
+    if same_unit:
+        assert before.time_base == after.time_base
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+def test_rotations_and_flips_are_kept(tmp_path: Path, tag: int) -> None:
+    source = write_clip(tmp_path / "in.mp4", frames=4, matrix=matrix_of_exif(tag))
+    _, writer = _copy(source, tmp_path / "out.mp4", **FAST)
+    _assert_alike(source, tmp_path / "out.mp4")
+    assert writer.warnings == []
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("aspect", [Fraction(4, 3), Fraction(8, 9)])
+def test_non_square_pixels_are_kept(tmp_path: Path, suffix: str, aspect: Fraction) -> None:
+    source = write_clip(tmp_path / f"in{suffix}", frames=4, aspect=aspect)
+    assert _info(source).sample_aspect == aspect
+    _, writer = _copy(source, tmp_path / f"out{suffix}", **FAST)
+    _assert_alike(source, tmp_path / f"out{suffix}")
+    assert writer.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("time_base", "pts"),
+    [
+        (Fraction(1, 12800), [0, 512, 1400, 1401, 5000, 5100, 9000, 20000, 20512, 21024]),
+        (Fraction(1, 30000), [index * 1001 for index in range(12)]),
+        (Fraction(1, 1000), [0, 33, 67, 100, 133, 1000, 1033, 5000]),
+        (Fraction(1, 25), list(range(9))),
+        (Fraction(1, 1000000), [7, 40007, 99001, 170000, 1700003]),
+        (Fraction(1, 90000), [123456 + 3003 * index for index in range(8)]),
+        (Fraction(1, 12800), [777]),
+    ],
+    ids=["variable", "ntsc", "milliseconds", "coarse", "microseconds", "late start", "one frame"],
+)
+def test_every_pts_is_kept_in_mp4(tmp_path: Path, time_base: Fraction, pts: list[int]) -> None:
+    options = {"video_track_timescale": str(time_base.denominator), "movie_timescale": str(time_base.denominator)}
+    source = write_clip(tmp_path / "in.mp4", time_base=time_base, pts=pts, audio=1, container_options=options)
+    assert _times(source) == [time * time_base for time in pts]
+    _, writer = _copy(source, tmp_path / "out.mp4", **FAST)
+    _assert_alike(source, tmp_path / "out.mp4")
+    assert other_packets(source) == other_packets(tmp_path / "out.mp4")
+    assert writer.warnings == []
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_times_before_zero_move_all_streams_alike(tmp_path: Path, suffix: str) -> None:
+    pts = [512 * index - 1024 for index in range(8)]
+    source = write_clip(tmp_path / "in.ts", pts=pts, audio=1, container_options={"avoid_negative_ts": "disabled"})
+    before = _times(source)
+    assert before[0] == Fraction(-1024, 12800)
+    _, writer = _copy(source, tmp_path / f"out{suffix}", **FAST)
+    after = _times(tmp_path / f"out{suffix}")
+    assert len(after) == 8
+    np.testing.assert_array_equal(np.diff(after), np.diff(before))
+    sound = [other_packets(path)[1][0][0] for path in (source, tmp_path / f"out{suffix}")]
+    assert sound[0] is not None
+    assert sound[1] is not None
+    assert abs((sound[1] - sound[0]) - (after[0] - before[0])) < Fraction(1, 1000)
+    assert any("80 ms later" in warning for warning in writer.warnings)
+
+
+def test_matroska_rounds_to_milliseconds_and_says_so(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", time_base=Fraction(1, 30000), pts=[1001 * index for index in range(10)])
+    _, writer = _copy(source, tmp_path / "out.mkv", **FAST)
+    assert any("times moved" in warning for warning in writer.warnings)
+    for a, b in zip(_times(source), _times(tmp_path / "out.mkv"), strict=True):
+        assert abs(a - b) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "suffix"),
+    [
+        ("libx264", "yuv420p", ".mp4"),
+        ("libx264", "yuv422p", ".mkv"),
+        ("libx264", "yuv444p10le", ".mp4"),
+        ("libx264", "yuvj420p", ".mp4"),
+        ("libx265", "yuv420p10le", ".mp4"),
+        ("libx265", "yuv422p10le", ".mkv"),
+        ("libsvtav1", "yuv420p", ".mp4"),
+        ("libvpx-vp9", "yuv420p", ".webm"),
+        ("libvpx-vp9", "yuv444p", ".mkv"),
+    ],
+)
+def test_the_codec_family_and_pixel_format_are_kept(tmp_path: Path, codec: str, pix_fmt: str, suffix: str) -> None:
+    full = 2 if pix_fmt.startswith("yuvj") else 1
+    source = write_clip(tmp_path / f"in{suffix}", frames=5, codec=codec, pix_fmt=pix_fmt, colour=(full, 1, 1, 1))
+    preset = "12" if codec == "libsvtav1" else "5" if codec == "libvpx-vp9" else "ultrafast"
+    _, writer = _copy(source, tmp_path / f"out{suffix}", preset=preset)
+    _assert_alike(source, tmp_path / f"out{suffix}")
+    assert _info(source).pix_fmt == _info(tmp_path / f"out{suffix}").pix_fmt
+    assert writer.warnings == []
+
+
+@pytest.mark.parametrize("colour", [(1, 9, 16, 9), (1, 9, 18, 9), (2, 1, 13, 1), (1, 6, 6, 6), (1, 5, 6, 5)])
+def test_colour_tags_are_kept(tmp_path: Path, colour: tuple[int, int, int, int]) -> None:
+    source = write_clip(tmp_path / "in.mp4", frames=3, pix_fmt="yuv420p10le", colour=colour)
+    _copy(source, tmp_path / "out.mp4", **FAST)
+    _assert_alike(source, tmp_path / "out.mp4")
+
+
+@pytest.mark.parametrize("codec", ["libx265", "libsvtav1"])
+def test_hdr10_metadata_is_kept(tmp_path: Path, codec: str) -> None:
+    params = {
+        "libx265": "log-level=error:max-cll=1000,400:"
+        "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)",
+        "libsvtav1": "content-light=1000,400:"
+        "mastering-display=G(0.265,0.69)B(0.15,0.06)R(0.68,0.32)WP(0.3127,0.329)L(1000.0,0.005)",
+    }[codec]
+    options = {"x265-params" if codec == "libx265" else "svtav1-params": params}
+    tags = (1, 9, 16, 9)
+    source = write_clip(tmp_path / "in.mp4", frames=3, codec=codec, pix_fmt="yuv420p10le", colour=tags, options=options)
+    before = _info(source).hdr
+    assert before.content_light == "1000,400"
+    assert before.mastering_display is not None
+    _copy(source, tmp_path / "out.mp4", preset="12" if codec == "libsvtav1" else "ultrafast")
+    assert _info(tmp_path / "out.mp4").hdr == before
+
+
+@pytest.mark.parametrize("pix_fmt", LOSSLESS_FORMATS)
+def test_outside_the_edit_the_decoded_frames_are_bit_identical(tmp_path: Path, pix_fmt: str) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=3, size=(49, 65), codec="ffv1", pix_fmt=pix_fmt)
+    alpha = feathered_disc(24, 8)
+    to_crop = np.array([[1.0, 0, -20], [0, 1.0, -12]])
+
+    def edit(frame: Frame) -> Frame:
+        if frame.index == 1:
+            frame = pixels.editable(frame)
+            pixels.paste_crop(frame, np.full((24, 24, 3), 90, np.uint8), alpha, to_crop)
+        return frame
+
+    _, writer = _copy(source, tmp_path / "out.mkv", edit, codec="ffv1")
+    assert writer.warnings == []
+    touched = cv2.warpAffine((alpha > 0).astype(np.uint8), cv2.invertAffineTransform(to_crop), (65, 49))
+    touched = cv2.dilate(touched, np.ones((9, 9), np.uint8))
+    with VideoReader(source) as before, VideoReader(tmp_path / "out.mkv") as after:
+        assert before.info.pix_fmt == after.info.pix_fmt
+        for a, b in zip(before, after, strict=True):
+            for kept, plane in zip(planes_of(a.native), planes_of(b.native), strict=True):
+                free = cv2.resize(touched, plane.shape[1::-1], interpolation=cv2.INTER_NEAREST) == 0
+                if a.index != 1:
+                    free[:] = True
+                np.testing.assert_array_equal(plane[free], kept[free])
+
+
+def test_editing_one_frame_leaves_those_predicted_from_it_alone(tmp_path: Path) -> None:
+    """A decoder reads its reference frames again: an edit must not get into them."""
+    source = write_clip(tmp_path / "in.mp4", frames=20, size=(96, 128), options={"crf": "20", "g": "20"})
+
+    def paint(frame: Frame) -> Frame:
+        if frame.index % 3 == 0:
+            frame = pixels.editable(frame)
+            pixels.blend_region(frame, np.zeros((96, 128, 3), np.uint8), np.ones((96, 128), np.float32), (0, 0, 128, 96))
+        return frame
+
+    _copy(source, tmp_path / "out.mkv", paint, codec="ffv1")
+    with VideoReader(source) as before, VideoReader(tmp_path / "out.mkv") as after:
+        for a, b in zip(before, after, strict=True):
+            same = all((x == y).all() for x, y in zip(planes_of(a.native), planes_of(b.native), strict=True))
+            assert same == (a.index % 3 != 0)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_every_other_stream_is_copied_packet_for_packet(tmp_path: Path, suffix: str) -> None:
+    source = write_clip(
+        tmp_path / f"in{suffix}", frames=14, audio=3, subtitle=True, chapters=True,
+        attachment=suffix == ".mkv", cover=suffix == ".mp4", cover_attachment=suffix == ".mkv",
+        metadata={"title": "A title", "comment": "before"},
+    )  # fmt: skip
+    target = tmp_path / f"out{suffix}"
+    _, writer = _copy(source, target, metadata={"comment": "faces are synthesised", "made_by": "a test"}, **FAST)
+    assert writer.warnings == []
+    assert other_packets(source) == other_packets(target)
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        assert [s.type for s in before.streams] == [s.type for s in after.streams]
+        assert [s.disposition for s in before.streams] == [s.disposition for s in after.streams]
+        assert [s.metadata.get("language") for s in before.streams] == [s.metadata.get("language") for s in after.streams]
+        seconds = [[(c["start"] * c["time_base"], c["metadata"]["title"]) for c in x.chapters()] for x in (before, after)]
+        assert seconds[0] == seconds[1]
+        assert len(seconds[0]) == 2
+        tags = {key.lower(): value for key, value in after.metadata.items()}
+        assert tags["title"] == "A title"
+        assert tags["comment"] == "before; faces are synthesised"
+        if suffix == ".mkv":
+            assert tags["made_by"] == "a test"
+        for one, other in zip(before.streams.attachments, after.streams.attachments, strict=True):
+            assert one.data == other.data
+
+
+def test_tags_of_one_s_own_are_kept_in_mp4(tmp_path: Path) -> None:
+    tags = {"title": "A title", "com.maker.take": "7", "location": "+20.9800+105.7800/"}
+    source = write_clip(tmp_path / "in.mp4", frames=2, metadata=tags, container_options={"movflags": "use_metadata_tags"})
+    _copy(source, tmp_path / "out.mp4", metadata={"made_by": "a test"}, **FAST)
+    with av.open(str(tmp_path / "out.mp4")) as after:
+        assert {**tags, "made_by": "a test"}.items() <= after.metadata.items()
+
+
+def test_what_the_container_cannot_hold_is_named(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", audio=1, subtitle=True, attachment=True)
+    _, writer = _copy(source, tmp_path / "out.mp4", **FAST)
+    text = "\n".join(writer.warnings)
+    assert "subtitle" in text
+    assert "attachment" in text
+    assert len(other_packets(tmp_path / "out.mp4")) == 1
+
+
+def test_odd_sizes_keep_their_size(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=4, size=(17, 35), codec="ffv1")
+    _, writer = _copy(source, tmp_path / "out.mp4")
+    assert _info(tmp_path / "out.mp4").size == (17, 35)
+    assert any("libx264 cannot hold 35x17" in warning for warning in writer.warnings)
+    with VideoReader(source) as reader, pytest.raises(UsageError, match="35x17 yuv420p"):
+        VideoWriter(tmp_path / "other.mp4", reader.info, codec="h264")
+
+
+def test_transparency_that_is_lost_is_named(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=2, codec="ffv1", pix_fmt="yuva422p")
+    _, writer = _copy(source, tmp_path / "out.mp4", **FAST)
+    assert any("transparency" in warning for warning in writer.warnings)
+    assert _info(tmp_path / "out.mp4").pix_fmt == "yuv422p"
+
+
+def test_interlaced_video_stays_interlaced(tmp_path: Path) -> None:
+    source = tmp_path / "in.mkv"
+    write_clip(source, frames=4, size=(64, 64), options={"crf": "20", "preset": "ultrafast", "x264-params": "tff=1"})
+    info = _info(source)
+    assert info.interlaced
+    _copy(source, tmp_path / "out.mkv", **FAST)
+    assert _info(tmp_path / "out.mkv").field_order == info.field_order
+
+
+def _fail(source: Path, target: Path, error: type[BaseException], *, overwrite: bool = False) -> None:
+    def edit(frame: Frame) -> Frame:
+        if frame.index == 5:
+            raise error
+        return frame
+
+    _copy(source, target, edit, overwrite=overwrite, **FAST)
+
+
+def test_a_failure_leaves_nothing_at_the_target(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", audio=1)
+    for error in (ZeroDivisionError, KeyboardInterrupt, SystemExit):
+        with pytest.raises(error):
+            _fail(source, tmp_path / "out.mp4", error)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "vidunmask-flow"]
+
+
+def test_an_existing_target_survives_a_failure(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4")
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"precious")
+    with pytest.raises(OutputError, match="--overwrite"):
+        _copy(source, target)
+    with pytest.raises(ZeroDivisionError):
+        _fail(source, target, ZeroDivisionError, overwrite=True)
+    with (
+        VideoReader(source) as reader,
+        pytest.raises(OutputError, match="no frame"),
+        VideoWriter(target, reader.info, overwrite=True, **FAST),  # type: ignore[arg-type]
+    ):
+        pass
+    assert target.read_bytes() == b"precious"
+    _copy(source, target, overwrite=True, **FAST)
+    assert _times(target) == _times(source)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_impossible_targets_are_refused_before_any_work(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", frames=2)
+    (tmp_path / "link.mp4").symlink_to(source)
+    os.link(source, tmp_path / "hard.mp4")
+    with VideoReader(source) as reader:
+        for name in ("in.mp4", "link.mp4", "hard.mp4", "../" + tmp_path.name + "/in.mp4"):
+            with pytest.raises(UsageError, match="same file"):
+                VideoWriter(tmp_path / name, reader.info, overwrite=True)
+        with pytest.raises(OutputError, match="does not exist"):
+            VideoWriter(tmp_path / "nowhere" / "out.mp4", reader.info)
+        with pytest.raises(UsageError, match="no container"):
+            VideoWriter(tmp_path / "out.xyz", reader.info)
+        with pytest.raises(UsageError, match="no container"):
+            VideoWriter(tmp_path / "out", reader.info)
+        (tmp_path / "folder.mp4").mkdir()
+        with pytest.raises(OutputError, match="is a folder"):
+            VideoWriter(tmp_path / "folder.mp4", reader.info, overwrite=True)
+        if os.geteuid() != 0:
+            (tmp_path / "locked").mkdir(mode=0o500)
+            with pytest.raises(OutputError, match="permission"):
+                VideoWriter(tmp_path / "locked" / "out.mp4", reader.info)
+    assert source.stat().st_size > 0
+
+
+def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", frames=2)
+    target = tmp_path / "out.mp4"
+    with VideoReader(source) as reader:
+        for options, text in (
+            ({"codec": "h263x"}, "no such encoder"),
+            ({"crf": 99}, "--crf 99"),
+            ({"codec": "h264", "preset": "warp9"}, "warp9|libx264"),
+            ({"pix_fmt": "yuv999p"}, "--pix-fmt yuv999p"),
+            ({"codec": "ffv1", "crf": 3}, "lossless"),
+            ({"codec": "libvpx"}, "cannot hold"),
+        ):
+            with pytest.raises(UsageError, match=text):
+                VideoWriter(target, reader.info, **options)  # type: ignore[arg-type]
+        if not Path("/dev/nvidia0").exists():
+            with pytest.raises(DeviceError, match="NVIDIA"):
+                VideoWriter(target, reader.info, codec="h264_nvenc")
+    assert not target.exists()
+
+
+def test_file_names_of_all_kinds_work(tmp_path: Path) -> None:
+    for name in ("with space.mp4", "a:b.mp4", "-dash.mp4", "%03d.mp4", "видео.mp4", "视频.mp4", "q?u'o\"te.mp4"):
+        source = write_clip(tmp_path / "src.mp4", frames=2)
+        odd = tmp_path / name
+        source.rename(odd)
+        _copy(odd, tmp_path / f"out {name}", **FAST)
+        assert len(_times(tmp_path / f"out {name}")) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", frames=30, size=(240, 320), audio=1, options={"crf": "5"})
+    script = f"""
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))
+from vidunmask.errors import OutputError
+from vidunmask.video.reader import VideoReader
+from vidunmask.video.writer import VideoWriter
+try:
+    with VideoReader({str(source)!r}) as reader:
+        with VideoWriter({str(tmp_path / "out.mp4")!r}, reader.info, crf=0, preset="ultrafast") as writer:
+            for frame in reader:
+                writer.write(frame)
+except OutputError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 4, done.stderr
+    assert "disk is full" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4"]
