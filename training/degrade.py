@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,7 +25,7 @@ _YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.
 
 
 class Camera:
-    """Takes the same picture of two scenes: every random choice, noise included, is shared by both.
+    """Takes the same picture of one or more scenes: every random choice, noise included, is shared by them.
 
     ``strength`` 0..1 scales both how often and how much; 0 changes nothing.
     """
@@ -33,96 +35,110 @@ class Camera:
             raise ValueError(f"camera strength is {strength}, expected 0..1")
         self.strength = strength
 
-    def __call__(self, first: Tensor, second: Tensor, dice: Dice) -> tuple[Tensor, Tensor]:
-        """Both scenes (B, 3, S, S) 0..1 as photographed; S a multiple of 16, else nothing is compressed or scaled."""
+    def __call__(self, scenes: Tensor, dice: Dice) -> Tensor:
+        """N scenes (B, N, 3, S, S) 0..1 as photographed; pictures of a side S that 16 does not divide stay uncompressed and unscaled."""
         if self.strength == 0:
-            return first, second
-        s, size = self.strength, first.shape[-1]
-        both = torch.stack([first, second], 1)  # (B, 2, 3, S, S)
-        both = self._expose(both, dice)
-        both = self._smear(both, dice)
-        weights = (1.6, 1.0 * s, 1.0 * s, 0.8 * s * s, 0.6 * s * s)
-        side = dice.choose(weights)
-        quality = torch.where(dice.chance(0.65 * s), dice.uniform(95 - 70 * s, 96), 100.0)
-        shot, read = s * 0.0006 * torch.exp2(dice.uniform(-3, 3.2)), s * 0.006 * torch.exp2(dice.uniform(-3, 2.2))
-        noisy = dice.chance(0.25 + 0.5 * s).float()
-        grain = dice.rand()
-        sharpen = s * dice.uniform(0.2, 1.2) * dice.chance(0.3)
-        out = torch.empty_like(both)
-        for index, factor in enumerate(SIDES):
+            return scenes
+        s, size = self.strength, scenes.shape[-1]
+        scenes = _blur(self._expose(scenes, dice), dice, s)
+        divides = size % 16 == 0
+        side = dice.choose((1.6, 1.0 * s, 1.0 * s, 0.7 * s * s, 0.4 * s * s) if divides else (1.0,))
+        quality = torch.where(dice.chance(0.65 * s if divides else 0.0), dice.uniform(95 - 65 * s, 96), 100.0)
+        noise = _noise(size, dice, s)
+        for index in side.unique().tolist():
             chosen = (side == index).nonzero()[:, 0]
-            if not len(chosen):
-                continue
-            part = both[chosen].flatten(0, 1)
-            small = max(16, round(size * factor / 16) * 16) if size % 16 == 0 else size
+            small = max(16, round(size * SIDES[index] / 16) * 16) if divides else size
+            part, some = scenes[chosen], dice.of(len(chosen))
             if small != size:
-                part = F.interpolate(part, size=(small, small), mode="bilinear", antialias=True, align_corners=False)
-            part = part.unflatten(0, (-1, 2))
-            part = _noise(part, dice.of(len(chosen)), shot[chosen] * noisy[chosen], read[chosen] * noisy[chosen], grain[chosen])
-            part = part.clamp(0, 1)
+                part = _resized(part, small, mode="bilinear", antialias=True)
+            part = noise(part, chosen, some)
             compressed = (quality[chosen] < 100).nonzero()[:, 0]
-            if len(compressed) and small % 16 == 0:
-                part[compressed] = compress(part[compressed].flatten(0, 1), quality[chosen][compressed].repeat_interleave(2)).unflatten(0, (-1, 2))
-            part = part.flatten(0, 1)
+            if len(compressed):
+                pieces = part[compressed]
+                tables = quality[chosen][compressed].repeat_interleave(pieces.shape[1])
+                part[compressed] = compress(pieces.flatten(0, 1), tables).view_as(pieces)
             if small != size:
-                part = F.interpolate(part, size=(size, size), mode="bicubic", align_corners=False)
-            out[chosen] = part.unflatten(0, (-1, 2))
-        crisp = (sharpen > 0).nonzero()[:, 0]
-        if len(crisp):
-            part = out[crisp].flatten(0, 1)
-            soft = F.avg_pool2d(F.pad(part, (1, 1, 1, 1), mode="replicate"), 3, 1)
-            out[crisp] = (part + sharpen[crisp].repeat_interleave(2)[:, None, None, None] * (part - soft)).unflatten(0, (-1, 2))
-        out = out.clamp(0, 1)
-        return out[:, 0], out[:, 1]
+                part = _resized(part, size, mode="bicubic", antialias=False)
+            scenes[chosen] = part
+        return _sharpen(scenes, dice, s).clamp_(0, 1)
 
-    def _expose(self, both: Tensor, dice: Dice) -> Tensor:
-        """White balance, exposure, contrast, gamma and saturation; some pictures dark, some nearly grey."""
+    def _expose(self, scenes: Tensor, dice: Dice) -> Tensor:
+        """White balance, exposure, gamma, contrast and saturation; some pictures dark, some without colour."""
         s = self.strength
-        gain = torch.exp2(s * (0.22 * dice.randn(1) + 0.10 * dice.randn(3)))
-        dark = dice.chance(0.12 * s)[:, None]
-        gain = torch.where(dark, gain * torch.exp2(-dice.uniform(0.3, 1.7))[:, None], gain)
-        gamma = torch.exp2(s * 0.25 * dice.randn(1))[:, :, None, None, None]
-        contrast = torch.exp2(s * 0.15 * dice.randn(1))[:, :, None, None, None]
-        lift = (s * dice.uniform(-0.02, 0.06))[:, None, None, None, None]
-        x = (both * gain[:, None, :, None, None]).clamp(1e-4, 1) ** gamma
-        x = (x - 0.45) * contrast + 0.45 + lift
-        pale = torch.where(dice.chance(0.06 * s), 0.0, torch.exp2(s * 0.3 * dice.randn(1)[:, 0]).clamp_max(1.5))[:, None, None, None, None]
-        grey = x.mean(2, keepdim=True)
-        return (grey + (x - grey) * pale).clamp(0, 1)
-
-    def _smear(self, both: Tensor, dice: Dice) -> Tensor:
-        """Motion along a line and defocus over a disc, for some of the pictures."""
-        s, radius = self.strength, 5
-        moved, soft = dice.chance(0.15 * s), dice.chance(0.2 * s)
-        length, angle, spread = dice.uniform(1.5, 4.5), dice.uniform(0, torch.pi), dice.uniform(0.5, 2.6)
-        blurred = (moved | soft).nonzero()[:, 0]
-        if not len(blurred):
-            return both
-        r = torch.arange(-radius, radius + 1, device=both.device, dtype=both.dtype)
-        y, x = r[:, None], r[None, :]
-        cos, sin = (f(angle)[:, None, None] for f in (torch.cos, torch.sin))
-        along, beside = x * cos + y * sin, y * cos - x * sin
-        line = (length[:, None, None] + 0.5 - along.abs()).clamp(0, 1) * (1 - beside.abs()).clamp_min(0)
-        disc = (spread[:, None, None] + 0.5 - (x * x + y * y).sqrt()).clamp(0, 1) + 1e-6
-        kernel = torch.where(moved[:, None, None], line, disc)[blurred]
-        kernel = (kernel / kernel.sum((1, 2), keepdim=True)).repeat_interleave(6, 0)[:, None]
-        picture = both[blurred]
-        flat = F.pad(picture.reshape(1, -1, *picture.shape[-2:]), (radius,) * 4, mode="replicate")
-        both = both.clone()
-        both[blurred] = F.conv2d(flat, kernel, groups=len(kernel)).view_as(picture)
-        return both
+        gain = torch.exp2(s * (0.16 * dice.randn(1) + 0.08 * dice.randn(3)))
+        gain = torch.where(dice.chance(0.1 * s)[:, None], gain * torch.exp2(-dice.uniform(0.3, 1.4))[:, None], gain)
+        five = (slice(None), None, None, None, None)
+        x = (scenes * gain[:, None, :, None, None]).clamp_(1e-4, 1)
+        bent = dice.chance(0.6).nonzero()[:, 0]
+        if len(bent):
+            x[bent] = x[bent].pow_(torch.exp2(s * 0.25 * dice.of(len(bent)).randn(1)[:, 0])[five])
+        contrast = torch.exp2(s * 0.13 * dice.randn(1)[:, 0])
+        x = torch.addcmul((0.45 * (1 - contrast) + s * dice.uniform(-0.02, 0.06))[five], x, contrast[five])
+        pale = torch.where(dice.chance(0.06 * s), 0.0, torch.exp2(s * 0.3 * dice.randn(1)[:, 0]).clamp_max(1.5))
+        return torch.lerp(x.mean(2, keepdim=True), x, pale[five]).clamp_(0, 1)
 
 
-def _noise(part: Tensor, dice: Dice, shot: Tensor, read: Tensor, grain: Tensor) -> Tensor:
-    """Sensor noise with variance shot·x + read² on (B, 2, 3, H, W), the same for both scenes; coarser where ``grain`` is high."""
-    if float(read.max()) == 0:
+def _resized(scenes: Tensor, size: int, *, mode: str, antialias: bool) -> Tensor:
+    flat = F.interpolate(scenes.flatten(0, 1), size=(size, size), mode=mode, antialias=antialias, align_corners=False)
+    return flat.unflatten(0, scenes.shape[:2])
+
+
+def _blur(scenes: Tensor, dice: Dice, strength: float) -> Tensor:
+    """Motion along a line or defocus over a disc, for some of the pictures."""
+    radius = 5
+    moved, soft = dice.chance(0.13 * strength), dice.chance(0.17 * strength)
+    length, angle, spread = dice.uniform(1.5, 4.5), dice.uniform(0, torch.pi), dice.uniform(0.5, 2.6)
+    blurred = (moved | soft).nonzero()[:, 0]
+    if not len(blurred):
+        return scenes
+    r = torch.arange(-radius, radius + 1, device=scenes.device, dtype=scenes.dtype)
+    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    along, beside = r * cos + r[:, None] * sin, r[:, None] * cos - r * sin
+    streak = (length[:, None, None] + 0.5 - along.abs()).clamp(0, 1) * (1 - beside.abs()).clamp_min(0)
+    disc = (spread[:, None, None] + 0.5 - torch.hypot(r, r[:, None])).clamp(0, 1) + 1e-6
+    kernel = torch.where(moved[:, None, None], streak, disc)[blurred]
+    picture = scenes[blurred]
+    channels = picture.shape[1] * picture.shape[2]
+    kernel = (kernel / kernel.sum((1, 2), keepdim=True)).repeat_interleave(channels, 0)[:, None]
+    flat = F.pad(picture.reshape(1, -1, *picture.shape[-2:]), (radius,) * 4, mode="replicate")
+    scenes[blurred] = F.conv2d(flat, kernel, groups=len(kernel)).view_as(picture)
+    return scenes
+
+
+def _sharpen(scenes: Tensor, dice: Dice, strength: float) -> Tensor:
+    """The halos of a camera's own sharpening, on some of the pictures."""
+    amount = strength * dice.uniform(0.2, 1.2)
+    crisp = dice.chance(0.25 * strength).nonzero()[:, 0]
+    if len(crisp):
+        part = scenes[crisp].flatten(0, 1)
+        soft = F.avg_pool2d(part, 3, 1, 1, count_include_pad=False)
+        weight = -amount[crisp].repeat_interleave(scenes.shape[1])[:, None, None, None]
+        scenes[crisp] = torch.lerp(part, soft, weight).unflatten(0, (-1, scenes.shape[1]))
+    return scenes
+
+
+def _noise(size: int, dice: Dice, strength: float) -> Callable[[Tensor, Tensor, Dice], Tensor]:
+    """What adds sensor noise of variance shot·x + read² to some of the pictures, fine or coarse, the same to every scene.
+
+    All pieces come from one random plane: normal numbers for every pixel of every picture would cost more than all else here.
+    """
+    plane = dice.of(1).randn(3, size + 96, size + 96)[0]
+    plane = 0.75 * plane + 0.65 * plane.mean(0, keepdim=True) * 3**0.5  # grain is mostly grey
+    coarse = F.avg_pool2d(plane, 3, 1, 1) * 2
+    shot, read = strength * 0.0005 * torch.exp2(dice.uniform(-3, 3)), strength * 0.005 * torch.exp2(dice.uniform(-3, 2))
+    noisy, grainy = dice.chance(0.25 + 0.4 * strength), dice.chance(0.35)
+
+    def add(part: Tensor, index: Tensor, some: Dice) -> Tensor:
+        side = part.shape[-1]
+        corners = (some.rand(2) * (plane.shape[-1] - side)).long().tolist()
+        for i, ((row, column), n) in enumerate(zip(corners, index.tolist(), strict=True)):
+            if noisy[n]:
+                piece = (coarse if grainy[n] else plane)[:, row : row + side, column : column + side]
+                sigma = (part[i].mean(1, keepdim=True) * shot[n] + read[n] ** 2).sqrt_()
+                part[i].addcmul_(sigma, piece).clamp_(0, 1)
         return part
-    noise = dice.randn(3, *part.shape[-2:])
-    noise = 0.6 * noise + 0.4 * noise.mean(1, keepdim=True) * 3**0.5
-    coarse = F.avg_pool2d(noise, 3, 1, 1) * 2
-    noise = torch.where((grain > 0.6)[:, None, None, None], coarse, noise)
-    sigma = (shot[:, None, None, None, None] * part + (read**2)[:, None, None, None, None]).sqrt()
-    return part + sigma * noise[:, None]
+
+    return add
 
 
 def _dct(device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -135,10 +151,11 @@ def _dct(device: torch.device, dtype: torch.dtype) -> Tensor:
 def _quantise(plane: Tensor, table: Tensor, matrix: Tensor) -> Tensor:
     """One plane (N, H, W) about 0 through 8 × 8 blocks whose coefficients are rounded to steps ``table`` (N, 8, 8)."""
     n, height, width = plane.shape
-    blocks = plane.view(n, height // 8, 8, width // 8, 8).transpose(2, 3)  # (N, h, w, 8, 8)
-    steps = table[:, None, None]
-    coefficients = ((matrix @ blocks @ matrix.T) / steps).round() * steps
-    return (matrix.T @ coefficients @ matrix).transpose(2, 3).reshape(n, height, width)
+    steps = table[:, None, :, None, :]
+    rows = (matrix @ plane.view(n, height // 8, 8, width)).view(n, height // 8, 8, width // 8, 8)
+    coefficients = (rows @ matrix.T).div_(steps).round_().mul_(steps)
+    rows = (coefficients @ matrix).view(n, height // 8, 8, width)
+    return (matrix.T @ rows).view(n, height, width)
 
 
 def compress(images: Tensor, quality: Tensor) -> Tensor:

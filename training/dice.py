@@ -36,6 +36,10 @@ class Dice:
         """(count,) uniform in low..high."""
         return low + (high - low) * self.rand()
 
+    def zeros(self) -> Tensor:
+        """(count,) zeros, where nothing is to be drawn."""
+        return torch.zeros(self.count, device=self.device)
+
     def chance(self, probability: float) -> Tensor:
         """(count,) bool, True with the given probability."""
         return self.rand() < probability
@@ -57,7 +61,9 @@ class Dice:
     def noise(self, rows: int, columns: int, size: tuple[int, int], *, channels: int = 1) -> Tensor:
         """(count, channels, *size) smooth noise about 0 with spread about 0.5, from a (rows, columns) lattice."""
         lattice = self.randn(channels, rows, columns) * 0.6
-        return F.interpolate(lattice, size=size, mode="bicubic", align_corners=True)
+        between = (max(rows, size[0] // 4), max(columns, size[1] // 4))  # bicubic where it shows, bilinear for the rest
+        lattice = F.interpolate(lattice, size=between, mode="bicubic", align_corners=True)
+        return F.interpolate(lattice, size=size, mode="bilinear", align_corners=True)
 
 
 def per_sample(value: Tensor) -> Tensor:

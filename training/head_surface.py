@@ -41,7 +41,7 @@ _SIDE_X = (1.13, 1.12, 1.12, 1.11, 1.07, 0.98, 0.92, 0.86, 0.82, 0.86, 1.30)
 _SIDE_Y = (-0.40, 0.06, 0.28, 0.58, 1.00, 1.42, 1.56, 1.70, 1.92, 2.60, 3.60)
 _SIDE_Z = (-1.15, -1.17, -1.21, -1.25, -1.24, -1.16, -1.12, -1.14, -1.25, -1.45, -1.40)
 ROWS, COLUMNS = 27, 45
-MAX_ANGLE = 1.95  # radians: charts reach behind the ears
+MAX_ANGLE = 1.85  # radians: charts reach behind the ears
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vidunmask.training.dice import Dice, per_sample
 from vidunmask.training.garments import Garment
-from vidunmask.training.head_surface import chart
+from vidunmask.training.head_surface import MAX_ANGLE, chart
 from vidunmask.training.mask_shapes import ACROSS, DOWN
 
 
@@ -67,13 +67,15 @@ def shade(garment: Garment, frame: Tensor, light: Light, dice: Dice) -> Tensor:
     facing = (frame * light.direction[:, None, None, None]).sum(-1)  # (B, 3, R, C): across, down, outwards
     across, down, out = F.interpolate(facing, size=garment.height.shape[1:], mode="bilinear", align_corners=True).unbind(1)
     rows, columns = garment.height.shape[1:]
-    step_x = 3.9 * ACROSS / (columns - 1)
+    h = garment.height * per_sample(dice.uniform(0.5, 1.4))
+    step_x = 2 * MAX_ANGLE * ACROSS / (columns - 1)
     step_y = per_sample((garment.t_high - garment.t_low) * DOWN / (rows - 1))
-    h = garment.height
-    gx = ((F.pad(h, (0, 1), mode="replicate") - F.pad(h, (1, 0), mode="replicate"))[..., :columns] / step_x).clamp(-1.5, 1.5)
-    gy = ((F.pad(h, (0, 0, 0, 1)) - F.pad(h, (0, 0, 1, 0)))[:, :rows] / step_y).clamp(-1.5, 1.5)
-    strength = per_sample(dice.uniform(0.5, 1.4))
-    gx, gy = gx * strength, gy * strength
-    lit = per_sample(light.ambient) + (out - gx * across - gy * down) / (1 + gx * gx + gy * gy).sqrt()
-    hollow = F.avg_pool2d(h[:, None], 9, 1, 4, count_include_pad=False)[:, 0] - h
-    return (lit * (1 - per_sample(dice.uniform(2.0, 8.0)) * hollow).clamp(0.6, 1.2)).clamp(0.12, 1.7)
+    gx, gy = torch.zeros_like(h), torch.zeros_like(h)
+    gx[..., 1:] = ((h[..., 1:] - h[..., :-1]) / step_x).clamp_(-1.5, 1.5)
+    gy[:, 1:] = ((h[:, 1:] - h[:, :-1]) / step_y).clamp_(-1.5, 1.5)
+    length = torch.addcmul(torch.addcmul(torch.ones_like(h), gx, gx), gy, gy).rsqrt_()
+    lit = torch.addcmul(torch.addcmul(out, gx, across, value=-1), gy, down, value=-1).mul_(length).add_(per_sample(light.ambient))
+    around = F.avg_pool2d(F.avg_pool2d(h[:, None], 4), 3, 1, 1, count_include_pad=False)
+    hollow = F.interpolate(around, size=(rows, columns), mode="bilinear", align_corners=False)[:, 0] - h
+    dark = (1 - hollow * per_sample(dice.uniform(2.0, 6.0))).clamp_(0.6, 1.2)
+    return lit.mul_(dark).clamp_(0.12, 1.7)

@@ -10,6 +10,8 @@ from vidunmask.training.dice import Dice, per_sample
 from vidunmask.training.mask_shapes import Laid
 
 Palette = tuple[tuple[float, float, float, float], ...]  # red, green, blue, weight
+Range = tuple[float, float]
+Box = tuple[Range, Range, Range, Range]  # middle across and down, half width and height
 
 SURGICAL: Palette = (
     (0.64, 0.80, 0.90, 4), (0.55, 0.74, 0.88, 3), (0.93, 0.94, 0.95, 5), (0.62, 0.84, 0.80, 2), (0.45, 0.72, 0.68, 1),
@@ -42,30 +44,26 @@ def dye(base: Tensor, laid: Laid, dice: Dice, *, prints: float, photos: Tensor, 
     Prints are stripes, checks, tartans, dots, flowers, camouflage, smears, pieces of ``photos`` (B, 3, S, S) and pictures of cloth
     ``fabrics`` (K, 3, T, T), where given.
     """
-    n = dice.count
-    angle = dice.uniform(-torch.pi, torch.pi) * (dice.rand() < 0.6)
-    rate = per_sample(torch.exp2(dice.uniform(0.8, 3.4)))
-    cos, sin = per_sample(angle.cos()), per_sample(angle.sin())
-    p, q = rate * (laid.x * cos + laid.y * sin), rate * (laid.y * cos - laid.x * sin)
-    plain = base[:, :, None, None].expand(-1, -1, *laid.a.shape[1:])
-    kind = torch.where(dice.chance(prints), 1 + dice.choose((1.6, 1.4, 1, 1.6, 1.6, 1.6, 1, 1.6, 2.5 if fabrics is not None else 0)), 0)
-    others = dice.rand(3, 3)
-    others = torch.where(dice.chance(0.35)[:, None, None], others[:, :, :1].expand(-1, -1, 3), others)
-    others = others.clamp(0.03, 0.97)
-    one, two, three = (c[:, :, None, None] for c in others.unbind(1))
-    sharp = per_sample(dice.uniform(1.0, 8.0))
-    out = plain.clone()
+    out = base[:, :, None, None].expand(-1, -1, *laid.v.shape[1:]).clone()
+    pictured = 2.5 if fabrics is not None else 0.0
+    kind = torch.where(dice.chance(prints), 1 + dice.choose((1.6, 1.4, 1, 1.6, 1.6, 1.6, 1, 1.6, pictured)), 0)
     painters = (_stripes, _gingham, _tartan, _dots, _flowers, _camouflage, _smear)
-    for number, paint in enumerate(painters, start=1):
+    for number in kind.unique().tolist():
         chosen = (kind == number).nonzero()[:, 0]
-        if len(chosen):
-            some = dice.of(len(chosen))
-            out[chosen] = paint(p[chosen], q[chosen], plain[chosen], (one[chosen], two[chosen], three[chosen]), sharp[chosen], some)
-    for number, source in ((8, photos), (9, fabrics)):
-        chosen = (kind == number).nonzero()[:, 0]
-        if len(chosen) and source is not None:
-            out[chosen] = _picture(laid, chosen, source, dice.of(len(chosen)), tile=number == 9)
-    assert len(out) == n
+        some = dice.of(len(chosen))
+        x, y = laid.x[chosen], laid.y[chosen]
+        if number > len(painters):
+            source = photos if number == 8 else fabrics
+            assert source is not None
+            out[chosen] = _picture(x, y, source, some, tile=number == 9)
+        elif number > 0:
+            angle = some.uniform(-torch.pi, torch.pi) * some.chance(0.6)
+            rate, cos, sin = (per_sample(v) for v in (torch.exp2(some.uniform(0.8, 3.4)), angle.cos(), angle.sin()))
+            p, q = rate * (x * cos + y * sin), rate * (y * cos - x * sin)
+            inks = some.rand(3, 3)
+            inks = torch.where(some.chance(0.35)[:, None, None], inks[:, :, :1].expand(-1, -1, 3), inks).clamp(0.03, 0.97)
+            one, two, three = (ink[:, :, None, None] for ink in inks.unbind(1))
+            out[chosen] = painters[number - 1](p, q, out[chosen], (one, two, three), per_sample(some.uniform(1.0, 8.0)), some)
     return out
 
 
@@ -73,7 +71,7 @@ Colours = tuple[Tensor, Tensor, Tensor]
 
 
 def _mix(a: Tensor, b: Tensor, amount: Tensor) -> Tensor:
-    return a + (b - a) * amount[:, None]
+    return torch.lerp(a, b, amount[:, None])
 
 
 def _stripes(p: Tensor, q: Tensor, base: Tensor, colours: Colours, sharp: Tensor, dice: Dice) -> Tensor:
@@ -137,42 +135,68 @@ def _smear(p: Tensor, q: Tensor, base: Tensor, colours: Colours, sharp: Tensor, 
     return _mix(_mix(out, colours[1], (2 * field[:, 1]).clamp(0, 1)), colours[2], _wave(0.4 * q + 2 * field[:, 2], 3 * sharp) * 0.6)
 
 
-def _picture(laid: Laid, chosen: Tensor, source: Tensor, dice: Dice, *, tile: bool) -> Tensor:
+def _picture(x: Tensor, y: Tensor, source: Tensor, dice: Dice, *, tile: bool) -> Tensor:
     picture = source[(dice.rand() * len(source)).long().clamp_max(len(source) - 1)]
     scale = per_sample(torch.exp2(dice.uniform(-0.7, 0.9) if tile else dice.uniform(-1.6, -0.1)))
-    x, y = laid.x[chosen] * scale + per_sample(dice.uniform(-0.5, 0.5)), laid.y[chosen] * scale + per_sample(dice.uniform(-0.4, 0.4))
+    x, y = x * scale + per_sample(dice.uniform(-0.5, 0.5)), y * scale + per_sample(dice.uniform(-0.4, 0.4))
     if tile:  # mirrored repetition hides the joints
         x, y = ((x + 1).remainder(4) - 2).abs() - 1, ((y + 1).remainder(4) - 2).abs() - 1
     flip = per_sample(torch.where(dice.chance(0.5), 1.0, -1.0))
-    out = F.grid_sample(picture, torch.stack([x * flip, y], -1), mode="bilinear", padding_mode="reflection", align_corners=True)
+    grid = torch.stack(torch.broadcast_tensors(x * flip, y), -1)
+    out = F.grid_sample(picture, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
     grey = out.mean(1, keepdim=True)
     tint = dice.rand(3)[:, :, None, None]
     return torch.where(dice.chance(0.25)[:, None, None, None], grey * (0.3 + 0.7 * tint), out)
 
 
-def lettering(laid: Laid, dice: Dice, *, centre: tuple[Tensor, Tensor], size: tuple[Tensor, Tensor]) -> Tensor:
-    """(B, H, W) 0..1, lines of marks that look like print from afar, in a box about ``centre`` of half ``size``, in eye distances."""
+def _box(x: Tensor, y: Tensor, dice: Dice, reach: Box) -> tuple[Tensor, Tensor]:
+    """Coordinates -1..1 in a box whose middle and half size, in eye distances, are drawn from ``reach``."""
+    cx, cy, width, height = (per_sample(dice.uniform(*r)) for r in reach)
+    return (x - cx) / width, (y - cy) / height
+
+
+def lettering(colour: Tensor, laid: Laid, dice: Dice, *, share: float, ink: Palette, box: Box, strength: float = 1.0) -> Tensor:
+    """The colour (B, 3, H, W) with lines of marks that look like print from afar on a share of the masks."""
+    chosen = dice.chance(share).nonzero()[:, 0]
+    if not len(chosen):
+        return colour
+    some = dice.of(len(chosen))
     rows, columns = 11, 36
-    glyphs = (dice.rand(rows, columns) < 0.55).float()
-    lines = torch.arange(rows, device=glyphs.device)
-    big = dice.chance(0.4)
-    pitch = torch.where(big, 6, 3)[:, None]
-    blank = (lines[None] % pitch) == pitch - 1
-    words = dice.rand(1, columns) > 0.12
-    margin = dice.rand(rows, 1) * 0.5 * columns
-    ragged = (torch.arange(columns, device=glyphs.device) - columns / 2).abs() < columns / 2 - margin * (~big)[:, None, None] * 0.7
-    glyphs = glyphs * ~blank[:, :, None] * words * ragged
-    x = (laid.x - per_sample(centre[0])) / per_sample(size[0])
-    y = (laid.y - per_sample(centre[1])) / per_sample(size[1])
-    return F.grid_sample(glyphs[:, None], torch.stack([x, y], -1), mode="bilinear", padding_mode="zeros", align_corners=False)[:, 0]
+    glyphs = (some.rand(rows, columns) < 0.55).float()
+    across = torch.arange(columns, device=glyphs.device)
+    big = some.chance(0.4)
+    blank = (torch.arange(rows, device=glyphs.device) % torch.where(big, 6, 3)[:, None]) >= torch.where(big, 5, 2)[:, None]
+    words = some.rand(1, columns) > 0.12
+    margin = 0.35 * columns * some.rand(rows, 1) * ~big[:, None, None]
+    glyphs = glyphs * ~blank[:, :, None] * words * ((across - columns / 2).abs() < columns / 2 - margin)
+    x, y = _box(laid.x[chosen], laid.y[chosen], some, box)
+    grid = torch.stack(torch.broadcast_tensors(x, y), -1)
+    text = F.grid_sample(glyphs[:, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    text = text * (strength * some.uniform(0.5, 1.0))[:, None, None, None]
+    colour[chosen] = torch.lerp(colour[chosen], some.colour(ink)[:, :, None, None], text)
+    return colour
 
 
-def logo(laid: Laid, dice: Dice, *, centre: tuple[Tensor, Tensor], size: Tensor) -> Tensor:
-    """(B, H, W) 0..1, a rounded mark: a ring, a disc, a star or a tick of half size ``size`` in eye distances."""
-    x, y = (laid.x - per_sample(centre[0])) / per_sample(size), (laid.y - per_sample(centre[1])) / per_sample(size)
-    radius, theta = (x * x + y * y).sqrt(), torch.atan2(y, x)
-    points = per_sample(dice.choose((1, 1, 1, 1, 1)) + 2.0)
-    depth = per_sample(dice.uniform(0.0, 0.5))
-    edge = 1 - depth + depth * (points * theta).cos()
-    hole = per_sample(dice.uniform(0.0, 0.8) * dice.chance(0.5))
-    return ((edge - radius) * 8).clamp(0, 1) * ((radius - hole * edge) * 8 + 0.5 * (hole == 0)).clamp(0, 1)
+def logo(colour: Tensor, laid: Laid, dice: Dice, *, share: float, ink: Palette, box: Box) -> Tensor:
+    """The colour (B, 3, H, W) with one mark on a share of the masks: a disc, a ring, a star or a flower."""
+    chosen = dice.chance(share).nonzero()[:, 0]
+    if not len(chosen):
+        return colour
+    some = dice.of(len(chosen))
+    x, y = _box(laid.x[chosen], laid.y[chosen], some, box)
+    radius, theta = (x * x + y * y).sqrt(), torch.atan2(*torch.broadcast_tensors(y, x))
+    depth = per_sample(some.uniform(0.0, 0.5))
+    edge = 1 - depth + depth * ((per_sample(some.choose((1, 1, 1, 1, 1))) + 2.0) * theta).cos()
+    hole = per_sample(some.uniform(0.0, 0.8) * some.chance(0.5))
+    mark = ((edge - radius) * 8).clamp(0, 1) * ((radius - hole * edge) * 8 + 0.5 * (hole == 0)).clamp(0, 1)
+    colour[chosen] = torch.lerp(colour[chosen], some.colour(ink, wild=0.3)[:, :, None, None], mark[:, None])
+    return colour
+
+
+def fibres(dice: Dice, size: tuple[int, int], *, amount: tuple[float, float]) -> Tensor:
+    """(B, H, W) brightness of threads and fibres, about 1: pieces of one random plane, stretched for a few."""
+    rows, columns = size
+    plane = dice.of(1).randn(2 * rows, 2 * columns)[0]
+    corner = (dice.rand(2) * torch.tensor([rows, columns], device=dice.device)).long().tolist()
+    pieces = torch.stack([plane[r : r + rows, c : c + columns] for r, c in corner])
+    return pieces.mul_(per_sample(dice.uniform(*amount))).add_(1)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vidunmask.training.dice import Dice, per_sample
 
 # Eye distances a radian across and a unit of t down, near the middle of the chart: distances on the chart are measured with them.
 ACROSS, DOWN = 1.05, 1.25
+_LOOKUP = 160  # entries of a lookup table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,13 +39,13 @@ class Cut:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Laid:
-    """A cut laid on a lattice of the chart: each (B, H, W)."""
+    """A cut laid on a lattice of the chart with H rows and W columns."""
 
-    a: Tensor
-    v: Tensor
-    inside: Tensor  # eye distances to the outline, positive inside
-    x: Tensor  # eye distances across and down from the middle of the mask, for prints and marks
-    y: Tensor
+    a: Tensor  # (B, 1, W)
+    v: Tensor  # (B, H, W)
+    inside: Tensor  # (B, H, W) eye distances to the outline, positive inside
+    x: Tensor  # (B, 1, W) eye distances across from the middle of the mask, for prints and marks
+    y: Tensor  # (B, H, 1) and down
 
 
 def lay(cut: Cut, phi: Tensor, t: Tensor) -> Laid:
@@ -52,51 +54,83 @@ def lay(cut: Cut, phi: Tensor, t: Tensor) -> Laid:
     a = (phi - c["shift"]) / c["side"]
     r = a.abs().clamp_max(1.0)
     lean = c["tilt"] * a.clamp(-1.2, 1.2)
-    top = c["top"] + (c["top_side"] - c["top"]) * r ** c["top_power"] + lean
+    top = c["top"] + (c["top_side"] - c["top"]) * r ** c["top_power"] + lean  # (B, 1, W)
     bottom = c["bottom"] + (c["bottom_side"] - c["bottom"]) * r ** c["bottom_power"] + lean
     v = (t - top) / (bottom - top)
-    down = torch.minimum(v, 1 - v) * (bottom - top) * DOWN
-    bow = c["pinch"] * (torch.pi * v.clamp(0, 1)).sin()
-    across = (1 - a.abs() - bow) * c["side"] * ACROSS
-    four = 0.5 * (down + across - ((down - across).square() + c["corner"].square()).sqrt())
-    radius = (a.abs() ** 2.3 + (2 * v - 1).abs() ** 2.3).clamp_min(1e-6) ** (1 / 2.3)
-    oval = (1 - radius) * 0.5 * (c["bottom"] - c["top"]) * DOWN
-    x, y = (phi - c["shift"]) * ACROSS + 0 * t, (t - 0.5 * (c["top"] + c["bottom"])) * DOWN + 0 * phi
-    return Laid(a + 0 * t, v, four + (oval - four) * c["oval"], x, y)
+    down = (0.5 - (v - 0.5).abs()).mul_((bottom - top) * DOWN)
+    near = v.clamp(0, 1)
+    bow = (near * (1 - near)).mul_(-4 * c["pinch"] * c["side"] * ACROSS)
+    across = bow.add_((1 - a.abs()) * c["side"] * ACROSS)
+    inside = (down + across).sub_((down - across).square_().add_(c["corner"].square()).sqrt_()).mul_(0.5)
+    if bool((cut.oval > 0).any()):
+        radius = ((2 * v - 1).abs_() + 1e-3).pow_(2.3).add_((a.abs() + 1e-3) ** 2.3).pow_(1 / 2.3)
+        oval = (1 - radius).mul_(0.5 * (c["bottom"] - c["top"]) * DOWN)
+        inside = torch.lerp(inside, oval, c["oval"])
+    x, y = (phi - c["shift"]) * ACROSS, (t - 0.5 * (c["top"] + c["bottom"])) * DOWN
+    return Laid(a, v, inside, x, y)
 
 
-def cover(distance: Tensor, soft: float = 0.012) -> Tensor:
+def cover(distance: Tensor, soft: float | Tensor = 0.012) -> Tensor:
     """0..1 from a distance in eye distances, positive inside; ``soft`` is about a pixel."""
-    return (distance / soft + 0.5).clamp(0, 1)
+    return (distance / soft).add_(0.5).clamp_(0, 1)
 
 
-def straps(laid: Laid, phi: Tensor, t: Tensor, cut: Cut, dice: Dice, *, width: Tensor, head: Tensor) -> Tensor:
-    """(B, H, W) 0..1 two straps of ``width`` (B,) a side, from the corners of the mask: loops to the ears, or bands about the head where ``head`` (B,).
+class Lookup:
+    """Functions of one coordinate of a field, drawn finely in one dimension and looked up for every pixel.
 
-    Every strap is a curve t(phi), drawn straight into the chart.
+    ``at`` (1, N) are the coordinate's values from low to high at which the tables are drawn.
     """
+
+    def __init__(self, low: float, high: float, device: torch.device) -> None:
+        self.low, self.high = low, high
+        self.at = torch.linspace(low, high, _LOOKUP, device=device)[None]
+
+    def __call__(self, field: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
+        """The tables, each (B, N), at field (B, H, W); beyond the ends they stay at their last value."""
+        u = (field - 0.5 * (self.low + self.high)).mul_(2 / (self.high - self.low))
+        grid = torch.stack([u, torch.zeros_like(u)], -1)
+        stacked = torch.stack([table.expand(len(field), -1) for table in tables], 1)[:, :, None]
+        return F.grid_sample(stacked, grid, mode="bilinear", padding_mode="border", align_corners=True).unbind(1)
+
+
+def line(at: Tensor, where: Tensor | float, width: Tensor | float) -> Tensor:
+    """A soft line for a `Lookup`'s table: 1 at ``where``, falling over ``width``; both (B, 1) or numbers."""
+    return torch.exp(-((at - where) / width).square())
+
+
+def straps(cut: Cut, phi: Tensor, t: Tensor, dice: Dice, *, width: Tensor, about_head: Tensor) -> Tensor:
+    """(B, H, W) 0..1 two straps of ``width`` (B,) a side, from the corners of the mask to the ears, or about the head (B,) bool.
+
+    Every strap is a curve t(phi), drawn straight into the chart at angles (1, 1, W) and profile coordinates (B, H, 1).
+    """
+    right = phi > 0
+    angle = phi.abs() - torch.where(right, 1.0, -1.0) * per_sample(cut.shift)
+
+    def each(low: float, high: float) -> Tensor:  # one draw a side
+        return torch.where(right, per_sample(dice.uniform(low, high)), per_sample(dice.uniform(low, high)))
+
+    head = per_sample(about_head)
+    start = 0.86 * per_sample(cut.side)  # the body lies over the beginning
+    reach = torch.where(head, torch.full_like(angle, 2.2), each(1.45, 1.75))
+    step = (angle - start) / (reach - start)
+    within = (step > 0) & (step < 1)
+    middle_of_side = per_sample(0.5 * (cut.top_side + cut.bottom_side))
+    nearest = None
+    for upper in (True, False):
+        edge = per_sample(cut.top_side if upper else cut.bottom_side) + torch.where(right, 1.0, -1.0) * per_sample(cut.tilt)
+        margin = each(0.02, 0.12) if upper else each(-0.1, -0.02)
+        oval = middle_of_side + (-1.0 if upper else 1.0) * each(0.1, 0.22)
+        begin = torch.where(per_sample(cut.oval) > 0.5, oval, edge + margin)
+        loop_end = each(0.08, 0.24) if upper else each(0.28, 0.46)
+        band_end = each(-0.3, 0.05) if upper else each(0.55, 0.95)
+        end = torch.where(head, band_end, loop_end)
+        middle = begin + (end - begin) * step + torch.where(head, 0.08, 0.2) * each(-1.0, 1.0) * step * (1 - step)
+        steep = DOWN / (1 + ((end - begin) * DOWN / ((reach - start) * ACROSS)).square()).sqrt()
+        distance = (t - torch.where(within, middle, 99.0)).abs_().mul_(steep)
+        nearest = distance if nearest is None else torch.minimum(nearest, distance)
+    assert nearest is not None
     half = 0.5 * per_sample(width)
-    texel = DOWN * 1.65 / laid.a.shape[1]
-    total = torch.zeros_like(laid.a)
-    for sign in (-1.0, 1.0):
-        start = 0.86 * per_sample(cut.side)  # the body lies over the beginning
-        angle = sign * (phi - per_sample(cut.shift))
-        reach = per_sample(torch.where(head, 2.2, dice.uniform(1.45, 1.75)))
-        step = (angle - start) / (reach - start)
-        for upper in (True, False):
-            margin = dice.uniform(0.02, 0.12) if upper else dice.uniform(-0.1, -0.02)
-            edge = (cut.top_side if upper else cut.bottom_side) + cut.tilt * sign
-            oval = 0.5 * (cut.top_side + cut.bottom_side) + (-1.0 if upper else 1.0) * dice.uniform(0.1, 0.22)
-            begin = per_sample(torch.where(cut.oval > 0.5, oval, edge + margin))
-            loop_end = dice.uniform(0.08, 0.24) if upper else dice.uniform(0.28, 0.46)
-            band_end = dice.uniform(-0.3, 0.05) if upper else dice.uniform(0.55, 0.95)
-            end = per_sample(torch.where(head, band_end, loop_end))
-            sag = per_sample(dice.uniform(-0.05, 0.05) * (1.0 - 0.6 * head.float()))
-            middle = begin + (end - begin) * step + sag * 4 * step * (1 - step)
-            slope = (end - begin) * DOWN / ((reach - start) * ACROSS)
-            distance = half - (t - middle).abs() * DOWN / (1 + slope * slope).sqrt()
-            total = torch.maximum(total, cover(distance, texel) * (step > 0) * (step < 1))
-    return total * (half > 0)
+    return cover(half - nearest, DOWN * (t[:, -1:] - t[:, :1]) / t.shape[1]).mul_(half > 0)
 
 
 def relief(laid: Laid, *, bulge: Tensor, low: Tensor) -> Tensor:
@@ -112,7 +146,7 @@ def relief(laid: Laid, *, bulge: Tensor, low: Tensor) -> Tensor:
 
 def random_cut(dice: Dice, **ranges: tuple[float, float]) -> Cut:
     """A cut with every parameter drawn uniformly from its range; what is not named is 0."""
-    return Cut(**{name: dice.uniform(*ranges.get(name, (0.0, 0.0))) for name in Cut.__slots__})
+    return Cut(**{name: dice.uniform(*ranges[name]) if name in ranges else dice.zeros() for name in Cut.__slots__})
 
 
 def lowered(cut: Cut, by: Tensor) -> Cut:

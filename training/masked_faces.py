@@ -18,10 +18,11 @@ from torch import Tensor
 
 from vidunmask.training import occluders
 from vidunmask.training.degrade import Camera
-from vidunmask.training.dice import Dice, per_sample
-from vidunmask.training.garments import DRAWN, PLAIN_TEXTURE, TEXTURE, Garment, Sources, gather, scarf, template
+from vidunmask.training.dice import Dice
+from vidunmask.training.garments import PLAIN_TEXTURE, TEXTURE, Garment, Sources, gather
 from vidunmask.training.head_surface import MAX_ANGLE, Pose, chart, drape, fit_pose, place, rasterise, unfold
 from vidunmask.training.lighting import Light, fit_light, shade
+from vidunmask.training.mask_kinds import DRAWN, scarf, template
 from vidunmask.training.templates import Templates, load_templates
 
 KINDS = ("none", "surgical", "cloth", "n95", "kn95", "scarf", "template")  # `SynthesizedBatch.kind` indexes this
@@ -75,13 +76,15 @@ class MaskSynthesizer:
 
     @torch.no_grad()
     def __call__(
-        self, images: Tensor, landmarks: Tensor, generator: torch.Generator, *, kinds: Sequence[str] | None = None, shapes_only: bool = False
-    ) -> SynthesizedBatch:
+        self, images: Tensor, landmarks: Tensor, generator: torch.Generator, *, kinds: Sequence[str] | None = None,
+        shapes_only: bool = False, with_truth: bool = True,
+    ) -> SynthesizedBatch:  # fmt: skip
         """Draws masks on images (B, 3, S, S) float 0..1 whose landmarks (B, 68, 2), dlib order, are in pixels of the image.
 
         ``kinds`` restricts the draw to some of KINDS, in equal shares; by default it is the mixture of SHARES. ``shapes_only`` fills
         masks of the same shapes with one colour and leaves out bare faces, light, cloth, occluders and camera: for inpainting, which
-        never sees the mask's pixels. The batch is the same for the same state of the generator, on one kind of device. Raises
+        never sees the mask's pixels. Without ``with_truth`` the camera takes only the masked picture, which saves a quarter of the
+        time, and ``truth`` is what it would have seen. The batch is the same for the same state of the generator, on one kind of device. Raises
         ValueError for a wrong shape or an unknown kind.
         """
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
@@ -94,21 +97,18 @@ class MaskSynthesizer:
         layer = _lay_on(garment, pose, images.shape[-1], stride=4 if shapes_only else 2)
         if shapes_only:
             mask = layer.sample(layer.in_sight(garment.alpha)[:, None]) * (kind > 0)[:, None, None, None]
-            flat = garment.colour[:, :, garment.colour.shape[2] // 2, garment.colour.shape[3] // 2, None, None]
-            return SynthesizedBatch(images + (flat - images) * mask, mask, images, kind)
+            return SynthesizedBatch(torch.lerp(images, garment.colour, mask), mask, images, kind)
         light = fit_light(images, layer.xy, layer.frame, layer.seen, garment, dice)
         painted, alpha = _paint(garment, layer, light, images.shape[-1], dice)
         worn = (kind > 0).to(images.dtype)[:, None, None, None]
         hangs = dice.chance(0.25)[:, None, None, None] & (kind == 0)[:, None, None, None]  # a scarf about the neck is no mask
-        truth = torch.where(hangs, images + (painted - images) * alpha, images)
-        mask = alpha * worn
-        hair = occluders.hair(images.mean(1), light.skin.mean(1), _angle(layer), dice, share=0.7 * self.occlusion)
-        mask = mask * (1 - hair[:, None])
-        masked = _shaded(truth, mask, layer, light, dice)
-        masked = masked + (painted - masked) * mask
+        truth = torch.lerp(images, painted, alpha * hangs)
+        mask = occluders.behind_hair(alpha * worn, images, light.skin.mean(1), _angle(layer), dice, share=0.7 * self.occlusion)
+        masked = torch.lerp(_shaded(truth, mask, layer, light, dice), painted, mask)
         truth, masked, mask = self._occlude(truth, masked, mask, landmarks, pose, light, dice)
-        masked, truth = self.camera(masked, truth, dice)
-        return SynthesizedBatch(masked, mask, truth, kind)
+        pair = torch.stack([masked, truth], 1) if with_truth else masked[:, None]
+        pair = self.camera(pair, dice)
+        return SynthesizedBatch(pair[:, 0], mask, pair[:, 1] if with_truth else truth, kind)
 
     def _kinds(self, dice: Dice, kinds: Sequence[str] | None, *, bare: bool) -> Tensor:
         if kinds is None:
@@ -183,13 +183,14 @@ def _angle(layer: _Layer) -> Tensor:
 
 def _paint(garment: Garment, layer: _Layer, light: Light, size: int, dice: Dice) -> tuple[Tensor, Tensor]:
     """The lit garment in the picture: colour (B, 3, S, S) and alpha (B, 1, S, S)."""
-    lit = shade(garment, layer.frame, light, dice)
-    haze = per_sample(dice.uniform(0.0, 0.05))[:, None]  # no cloth is as black as a black pixel
-    colour = (garment.colour * (1 - haze) + haze) * lit[:, None] * light.white[:, :, None, None]
-    seen = layer.sample(torch.cat([colour, layer.in_sight(garment.alpha)[:, None]], 1))
+    lit = shade(garment, layer.frame, light, dice).mul_(garment.tone)
+    seen = layer.sample(torch.cat([garment.colour * lit[:, None], layer.in_sight(garment.alpha)[:, None]], 1))
     patches = F.interpolate(light.patches, size=(size, size), mode="bilinear", align_corners=False)
-    colour = seen[:, :3] * (1 + dice.uniform(0.0, 0.7)[:, None, None, None] * (patches - 1))
-    return colour.clamp(0, 1), seen[:, 3:]
+    even = dice.uniform(0.3, 1.0)[:, None, None, None]
+    patches = patches.mul_(1 - even).add_(even)
+    haze = dice.uniform(0.0, 0.05)[:, None]  # no cloth is as black as a black pixel
+    colour = torch.addcmul((haze * light.white)[:, :, None, None], seen[:, :3] * patches, ((1 - haze) * light.white)[:, :, None, None])
+    return colour.clamp_(0, 1), seen[:, 3:]
 
 
 def _shaded(photo: Tensor, mask: Tensor, layer: _Layer, light: Light, dice: Dice) -> Tensor:

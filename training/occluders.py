@@ -10,23 +10,28 @@ from vidunmask.training.dice import Dice, per_sample
 from vidunmask.training.head_surface import Pose
 
 
-def hair(luma: Tensor, skin: Tensor, phi: Tensor, dice: Dice, *, share: float) -> Tensor:
-    """(B, S, S) 0..1, dark hair that hangs before the sides of the mask.
+def behind_hair(mask: Tensor, images: Tensor, skin: Tensor, phi: Tensor, dice: Dice, *, share: float) -> Tensor:
+    """The mask (B, 1, S, S) without what dark hair of the photo covers, for a share of the faces with hair over the sides.
 
-    luma (B, S, S) of the photo, skin (B,) its brightness on the skin, phi (B, S, S) the angle about the head. A side counts as
-    covered where most of the strip from cheek to ear is far darker than the skin; beards end before the ear.
+    images (B, 3, S, S), skin (B,) the brightness of the skin, phi (B, S, S) the angle about the head. A side counts as covered
+    where most of the strip from cheek to ear is far darker than the skin; beards end before the ear.
     """
-    level = per_sample(skin)
-    dark = ((0.6 * level - luma) / (0.16 * level + 0.02)).clamp(0, 1)
-    total = torch.zeros_like(luma)
+    chosen = (dice.chance(share) & (skin > 0.28)).nonzero()[:, 0]
+    if not len(chosen):
+        return mask
+    some = dice.of(len(chosen))
+    luma, angle, level = images[chosen].mean(1), phi[chosen], per_sample(skin[chosen])
+    dark = ((0.6 * level - luma) / (0.16 * level + 0.02)).clamp_(0, 1)
+    coarse_dark, coarse_angle = dark[:, ::4, ::4], angle[:, ::4, ::4]
+    covered = []
     for sign in (-1.0, 1.0):
-        angle = sign * phi
-        strip = ((angle > 1.1) & (angle < 1.6)).to(luma.dtype)
-        filled = (dark * strip).sum((1, 2)) / strip.sum((1, 2)).clamp_min(1)
-        covered = (filled > 0.6) & (skin > 0.28) & dice.chance(share)
-        side = ((angle - per_sample(dice.uniform(0.6, 0.95))) * 8).clamp(0, 1)
-        total = torch.maximum(total, dark * side * per_sample(covered.to(luma.dtype)))
-    return total
+        strip = ((sign * coarse_angle > 1.1) & (sign * coarse_angle < 1.6)).to(luma.dtype)
+        covered.append((coarse_dark * strip).sum((1, 2)) / strip.sum((1, 2)).clamp_min(1) > 0.6)
+    here = torch.where(angle < 0, per_sample(covered[0]), per_sample(covered[1]))
+    reach = ((angle.abs() - per_sample(some.uniform(0.6, 0.95))) * 8).clamp_(0, 1)
+    mask = mask.clone()
+    mask[chosen] *= 1 - (dark * reach * here)[:, None]
+    return mask
 
 
 def _capsule(x: Tensor, y: Tensor, a: Tensor, b: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
