@@ -1,0 +1,79 @@
+"""What the README shows is run; what it says of the program is compared with the program."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vidunmask import errors
+from vidunmask.networks import weights
+from vidunmask.pipelines import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHIPPED = {"compact-segmenter", "compact-inpainter"} <= set(weights.available())
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands():
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [part.strip() for line in lines for part in line.split("&&") if re.match(r"\s*(\.venv/bin/)?vidunmask ", part)]
+
+
+def test_the_readme_shows_commands_and_python():
+    assert len(commands()) >= 5
+    assert len(blocks("python")) >= 1
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_of_the_readme_and_of_the_help_is_understood(command):
+    args = cli.parser().parse_args(shlex.split(command)[1:])
+    cli._config(args)
+
+
+def test_the_help_shows_the_same_examples_as_the_readme():
+    shown = [line.strip() for line in cli.parser().epilog.splitlines() if line.strip().startswith("vidunmask ")]
+    assert shown == [command for command in commands() if command.startswith("vidunmask ")]
+
+
+def test_the_exit_codes_are_those_of_the_program():
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)}
+    raised = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")}
+    assert listed == raised | {0, cli.SOME_FAILED, cli.INTERRUPTED, cli.TERMINATED}
+    for code in listed - {0}:
+        assert re.search(rf"\b{code} [a-zC]", cli.parser().epilog), f"--help does not name {code}"
+
+
+def test_the_map_names_what_exists():
+    named = re.findall(r"^\| `([\w/.]+)` \|", README, flags=re.MULTILINE)
+    assert len(named) > 10
+    for path in named:
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.skipif(not SHIPPED, reason="the weights are not in this checkout")
+@pytest.mark.parametrize("code", blocks("python"))
+def test_every_python_example_runs(code, tmp_path):
+    shutil.copytree(ROOT / "samples", tmp_path / "samples")
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"\d+ of 125 frames", result.stdout)
+
+
+@pytest.mark.skipif(not SHIPPED, reason="the weights are not in this checkout")
+def test_the_first_command_unmasks_the_sample(tmp_path):
+    command = next(command for command in commands() if command.startswith(".venv"))
+    arguments = shlex.split(command)[1:]
+    shutil.copytree(ROOT / "samples", tmp_path / "samples")
+    run = [sys.executable, "-m", "vidunmask.pipelines.cli", *arguments, "--report", "run.json"]
+    result = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / arguments[1]).stat().st_size > 10000
+    assert '"frames_edited": 125' in (tmp_path / "run.json").read_text(encoding="utf-8")
