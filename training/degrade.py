@@ -13,14 +13,25 @@ from vidunmask.training.dice import Dice
 SIDES = (1.0, 0.75, 0.5625, 0.4375, 0.3125)  # of the crop's side: a face of 300 to 60 pixels fills a crop of 256
 # Quantisation tables of ITU-T T.81, annex K.1.
 _LUMA = (
-    (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55), (14, 13, 16, 24, 40, 57, 69, 56), (14, 17, 22, 29, 51, 87, 80, 62),
-    (18, 22, 37, 56, 68, 109, 103, 77), (24, 35, 55, 64, 81, 104, 113, 92), (49, 64, 78, 87, 103, 121, 120, 101),
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
     (72, 92, 95, 98, 112, 100, 103, 99),
-)  # fmt: skip
+)
 _CHROMA = (
-    (17, 18, 24, 47, 99, 99, 99, 99), (18, 21, 26, 66, 99, 99, 99, 99), (24, 26, 56, 99, 99, 99, 99, 99), (47, 66, 99, 99, 99, 99, 99, 99),
-    (99,) * 8, (99,) * 8, (99,) * 8, (99,) * 8,
-)  # fmt: skip
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    (99,) * 8,
+    (99,) * 8,
+    (99,) * 8,
+    (99,) * 8,
+)
 _YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
@@ -36,7 +47,7 @@ class Camera:
         self.strength = strength
 
     def __call__(self, scenes: Tensor, dice: Dice) -> Tensor:
-        """N scenes (B, N, 3, S, S) 0..1 as photographed; pictures of a side S that 16 does not divide stay uncompressed and unscaled."""
+        """N scenes (B, N, 3, S, S) 0..1 as photographed; neither scaled nor compressed where 16 does not divide S."""
         if self.strength == 0:
             return scenes
         s, size = self.strength, scenes.shape[-1]
@@ -66,7 +77,7 @@ class Camera:
         """White balance, exposure, gamma, contrast and saturation; some pictures dark, some without colour."""
         s = self.strength
         gain = torch.exp2(s * (0.16 * dice.randn(1) + 0.08 * dice.randn(3)))
-        gain = torch.where(dice.chance(0.1 * s)[:, None], gain * torch.exp2(-dice.uniform(0.3, 1.4))[:, None], gain)
+        gain = torch.where(dice.chance(0.08 * s)[:, None], gain * torch.exp2(-dice.uniform(0.3, 1.3))[:, None], gain)
         five = (slice(None), None, None, None, None)
         x = (scenes * gain[:, None, :, None, None]).clamp_(1e-4, 1)
         bent = dice.chance(0.6).nonzero()[:, 0]
@@ -74,7 +85,7 @@ class Camera:
             x[bent] = x[bent].pow_(torch.exp2(s * 0.25 * dice.of(len(bent)).randn(1)[:, 0])[five])
         contrast = torch.exp2(s * 0.13 * dice.randn(1)[:, 0])
         x = torch.addcmul((0.45 * (1 - contrast) + s * dice.uniform(-0.02, 0.06))[five], x, contrast[five])
-        pale = torch.where(dice.chance(0.06 * s), 0.0, torch.exp2(s * 0.3 * dice.randn(1)[:, 0]).clamp_max(1.5))
+        pale = torch.where(dice.chance(0.05 * s), 0.0, torch.exp2(s * 0.3 * dice.randn(1)[:, 0]).clamp_max(1.5))
         return torch.lerp(x.mean(2, keepdim=True), x, pale[five]).clamp_(0, 1)
 
 
@@ -124,8 +135,8 @@ def _noise(size: int, dice: Dice, strength: float) -> Callable[[Tensor, Tensor, 
     """
     plane = dice.of(1).randn(3, size + 96, size + 96)[0]
     plane = 0.75 * plane + 0.65 * plane.mean(0, keepdim=True) * 3**0.5  # grain is mostly grey
-    coarse = F.avg_pool2d(plane, 3, 1, 1) * 2
-    shot, read = strength * 0.0005 * torch.exp2(dice.uniform(-3, 3)), strength * 0.005 * torch.exp2(dice.uniform(-3, 2))
+    coarse = F.avg_pool2d(plane, 3, 1, 1) * 1.8
+    shot, read = strength * 0.0004 * torch.exp2(dice.uniform(-4, 2)), strength * 0.004 * torch.exp2(dice.uniform(-3, 1.8))
     noisy, grainy = dice.chance(0.25 + 0.4 * strength), dice.chance(0.35)
 
     def add(part: Tensor, index: Tensor, some: Dice) -> Tensor:
@@ -159,7 +170,7 @@ def _quantise(plane: Tensor, table: Tensor, matrix: Tensor) -> Tensor:
 
 
 def compress(images: Tensor, quality: Tensor) -> Tensor:
-    """images (N, 3, H, W) 0..1 through JPEG's lossy steps at quality (N,) 1..100, colour at half resolution; H, W multiples of 16."""
+    """images (N, 3, H, W) 0..1 through JPEG's lossy steps at quality (N,) 1..100; H and W multiples of 16."""
     matrix = _dct(images.device, images.dtype)
     ycc = images.new_tensor(_YCC)
     scale = torch.where(quality < 50, 5000 / quality.clamp_min(1), 200 - 2 * quality) / 100

@@ -49,7 +49,9 @@ class Dice:
         edges = torch.tensor(weights, device=self.device, dtype=torch.float32).cumsum(0)
         return torch.bucketize(self.rand() * edges[-1], edges).clamp_max(len(weights) - 1)
 
-    def colour(self, palette: Sequence[tuple[float, float, float, float]], *, jitter: float = 0.05, wild: float = 0.1) -> Tensor:
+    def colour(
+        self, palette: Sequence[tuple[float, float, float, float]], *, jitter: float = 0.05, wild: float = 0.1
+    ) -> Tensor:
         """(count, 3) from a palette of (red, green, blue, weight), jittered; a share ``wild`` is any colour at all."""
         table = torch.tensor(palette, device=self.device)
         colour = table[self.choose([row[3] for row in palette]), :3]

@@ -1,4 +1,4 @@
-"""What is worn: a texture on the chart of the head and the surface that carries it, and how the parts of a mask are put together.
+"""What is worn: a texture on the chart of the head, the surface that carries it, and the parts of a mask.
 
 Lengths are distances between the eyes.
 """
@@ -6,14 +6,30 @@ Lengths are distances between the eyes.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from vidunmask.training.dice import Dice, per_sample
 from vidunmask.training.head_surface import chart
-from vidunmask.training.mask_shapes import DOWN, Cut, Laid, Lookup, cover, lay, line, lowered, random_cut, relief, straps, where_cut
-from vidunmask.training.templates import Templates
+from vidunmask.training.mask_shapes import (
+    DOWN,
+    Cut,
+    Laid,
+    Lookup,
+    cover,
+    lay,
+    line,
+    lowered,
+    random_cut,
+    relief,
+    straps,
+    where_cut,
+)
+
+if TYPE_CHECKING:
+    from vidunmask.training.templates import Templates
 
 TEXTURE = (112, 224)  # rows and columns of the chart's texture: about a pixel of a 256-pixel crop
 PLAIN_TEXTURE = (64, 112)  # enough for an outline
@@ -84,9 +100,17 @@ def worn(cut: Cut, dice: Dice, *, low: float = 0.12) -> Cut:
     """A share ``low`` worn low, down to bare nostrils or a bare nose; few pulled under the chin."""
     slipped = dice.uniform(0.08, 0.36) * dice.chance(low)
     chin = random_cut(
-        dice, side=(0.9, 1.3), top=(0.78, 1.02), top_side=(0.55, 0.8), top_power=(1.2, 2.5), bottom=(1.16, 1.28), bottom_side=(0.9, 1.1),
-        bottom_power=(1.5, 3.0), tilt=(-0.05, 0.05), corner=(0.01, 0.05),
-    )  # fmt: skip
+        dice,
+        side=(0.9, 1.3),
+        top=(0.78, 1.02),
+        top_side=(0.55, 0.8),
+        top_power=(1.2, 2.5),
+        bottom=(1.16, 1.28),
+        bottom_side=(0.9, 1.1),
+        bottom_power=(1.5, 3.0),
+        tilt=(-0.05, 0.05),
+        corner=(0.01, 0.05),
+    )
     return where_cut(dice.chance(0.03), chin, lowered(cut, slipped))
 
 
@@ -106,7 +130,9 @@ def pleats(table: Lookup, dice: Dice) -> tuple[Tensor, Tensor]:
 
 def bent(laid: Laid, dice: Dice) -> Tensor:
     """(B, H, W) v along folds: they sag towards the middle and lean a little."""
-    return laid.v - per_sample(dice.uniform(-0.06, 0.1)) * (1 - laid.a.square()) - per_sample(dice.uniform(-0.04, 0.04)) * laid.a
+    return (
+        laid.v - per_sample(dice.uniform(-0.06, 0.1)) * (1 - laid.a.square()) - per_sample(dice.uniform(-0.04, 0.04)) * laid.a
+    )
 
 
 def wrinkles(laid: Laid, dice: Dice, *, amount: tuple[float, float], rows: int = 10, columns: int = 8) -> Tensor:
@@ -120,13 +146,15 @@ def wrinkles(laid: Laid, dice: Dice, *, amount: tuple[float, float], rows: int =
 
 def puckers(laid: Laid, dice: Dice) -> Tensor:
     """(B, H, W) height of gathers along the side edges."""
-    near = torch.exp(-(1 - laid.a.abs()).clamp_min(0) / per_sample(dice.uniform(0.05, 0.2))) * per_sample(dice.uniform(0.0, 0.025))
+    near = torch.exp(-(1 - laid.a.abs()).clamp_min(0) / per_sample(dice.uniform(0.05, 0.2))) * per_sample(
+        dice.uniform(0.0, 0.025)
+    )
     phase = per_sample(6.28 * dice.rand()) + 1.5 * laid.a
     return (per_sample(dice.uniform(18, 45)) * laid.v + phase).sin_().mul_(near)
 
 
 def valve(laid: Laid, dice: Dice, *, share: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Cover, tone and height (B, H, W) of an exhalation valve on a share of the masks: a round or square cap with rings or slots."""
+    """Cover, tone and height (B, H, W) of a valve on a share of the masks: a round or square cap with rings or slots."""
     sideways = dice.uniform(0.25, 0.6) * torch.where(dice.chance(0.5), 1.0, -1.0) * dice.chance(0.5)
     x = laid.x - per_sample(sideways)
     y = laid.y - per_sample(dice.uniform(-0.05, 0.28))
@@ -169,7 +197,16 @@ def finish_plain(on: Sheet, laid: Laid, cut: Cut, form: Form, dice: Dice, *, col
     flat = torch.ones_like(body)
     lift = relief(lay(cut, *chart(on.t_low, on.t_high)), bulge=form.bulge, low=form.low)
     return Garment(
-        colour[:, :, None, None], flat, alpha, torch.zeros_like(body), on.t_low, on.t_high, form.tent, form.ridge, form.flare, lift
+        colour[:, :, None, None],
+        flat,
+        alpha,
+        torch.zeros_like(body),
+        on.t_low,
+        on.t_high,
+        form.tent,
+        form.ridge,
+        form.flare,
+        lift,
     )
 
 

@@ -1,9 +1,9 @@
 """A head in three dimensions behind every photo, on whose surface garments lie, and its drawing into the picture.
 
-Lengths are in distances between the eyes, x to the right of the picture, y down, z towards the viewer, the origin at the top of the
-nose bridge (dlib landmark 27). A surface is a chart of two coordinates: the angle ``phi`` about the head (0 in front, positive to
-the right of the picture, pi/2 at the ear) and ``t`` down the profile (0 at the nose bridge, 0.33 at the tip of the nose, 1 at the
-chin, then back under the chin and down the throat).
+Lengths are in distances between the eyes, x to the right of the picture, y down, z towards the viewer, the origin at the top of
+the nose bridge (dlib landmark 27). A surface is a chart of two coordinates: the angle ``phi`` about the head (0 in front,
+positive to the right of the picture, pi/2 at the ear) and ``t`` down the profile (0 at the nose bridge, 0.33 at the tip of the
+nose, 1 at the chin, then back under the chin and down the throat).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def profile(t: Tensor) -> Tensor:
 
 
 def chart(t_low: Tensor, t_high: Tensor, rows: int = ROWS, columns: int = COLUMNS) -> tuple[Tensor, Tensor]:
-    """Angles (1, 1, columns) and profile coordinates (B, rows, 1) of a lattice over charts that reach from t_low to t_high (B,)."""
+    """Angles (1, 1, columns) and profile coordinates (B, rows, 1) of a lattice that reaches from t_low to t_high (B,)."""
     phi = torch.linspace(-MAX_ANGLE, MAX_ANGLE, columns, device=t_low.device, dtype=t_low.dtype)
     step = torch.linspace(0, 1, rows, device=t_low.device, dtype=t_low.dtype)
     return phi[None, None], (t_low[:, None] + (t_high - t_low)[:, None] * step)[..., None]
@@ -129,8 +129,10 @@ def drape(phi: Tensor, t: Tensor, *, tent: Tensor, ridge: Tensor, flare: Tensor)
 
 
 def place(points: Tensor, pose: Pose) -> tuple[Tensor, Tensor]:
-    """Head points (B, R, C, 3) in the picture: pixels (B, R, C, 2), and in the camera's frame the surface's directions across, down
-    and outwards (B, 3, R, C, 3), each of length 1."""
+    """Head points (B, R, C, 3) in the picture, and how the surface lies there.
+
+    Returns pixels (B, R, C, 2) and unit vectors (B, 3, R, C, 3) in the camera's frame: across, down and outwards.
+    """
     turned = points @ pose.rotation.transpose(1, 2)[:, None]
     xy = pose.scale[:, None, None, None] * turned[..., :2] + pose.offset[:, None, None]
     anchors = points.new_tensor(HEAD)[list(SHAPE)]
@@ -149,8 +151,8 @@ def place(points: Tensor, pose: Pose) -> tuple[Tensor, Tensor]:
 def unfold(xy: Tensor, roll: Tensor) -> tuple[Tensor, Tensor]:
     """Folds what the surface hides into thin bands at its outline, so that no two points share a pixel.
 
-    xy (B, R, C, 2) pixels; upright to the head, x may only grow with the column away from the middle and y with the row. Returns
-    the pixels and which vertices are in sight (B, R, C), 1 or 0.
+    xy (B, R, C, 2) pixels; upright to the head, x may only grow with the column away from the middle and y with the row.
+    Returns the pixels and which vertices are in sight (B, R, C), 1 or 0.
     """
     cos, sin = roll.cos()[:, None, None], roll.sin()[:, None, None]
     x, y = xy[..., 0] * cos + xy[..., 1] * sin, xy[..., 1] * cos - xy[..., 0] * sin
@@ -214,7 +216,7 @@ def rasterise(xy: Tensor, size: int, stride: int) -> Tensor:
 
 
 def _grow(field: Tensor, size: int) -> Tensor:
-    """Chart coordinates (B, 2, r, r) at full size; one ring of pixels is extrapolated so that the surface's border stays clean."""
+    """Chart coordinates (B, 2, r, r) at full size; the mean of its neighbours fills one ring about the surface."""
     covered = (field[:, :1] > -1.5).to(field.dtype)
     total = F.avg_pool2d(torch.cat([field * covered, covered], 1), 3, 1, 1)
     filled = torch.where(covered > 0, field, total[:, :2] / total[:, 2:].clamp_min(1e-6))

@@ -26,9 +26,10 @@ class Light:
 
 
 def fit_light(images: Tensor, xy: Tensor, frame: Tensor, seen: Tensor, garment: Garment, dice: Dice) -> Light:
-    """Fits the light to images (B, 3, S, S) 0..1 at the surface's vertices: xy (B, R, C, 2), frame (B, 3, R, C, 3), seen (B, R, C).
+    """Fits the light to images (B, 3, S, S) 0..1 at a surface's vertices.
 
-    Least squares over the skin between eyes and chin, drawn towards even light; then turned a little at random.
+    xy (B, R, C, 2), frame (B, 3, R, C, 3) and seen (B, R, C) are what `head_surface.place` and `unfold` return. Least squares
+    over the skin between eyes and chin, drawn towards even light; then turned a little at random.
     """
     size = images.shape[-1]
     small = F.interpolate(images, size=(64, 64), mode="area")
@@ -45,7 +46,9 @@ def fit_light(images: Tensor, xy: Tensor, frame: Tensor, seen: Tensor, garment: 
     normals = frame[:, 2].flatten(1, 2)
     x = torch.cat([torch.ones_like(normals[..., :1]), normals], -1)
     gram = (x * weight[..., None]).transpose(1, 2) @ x
-    ridge = weight.sum(1)[:, None, None] * torch.diag(x.new_tensor([0.0, 0.02, 0.02, 0.05])) + 1e-5 * torch.eye(4, device=x.device)
+    ridge = weight.sum(1)[:, None, None] * torch.diag(x.new_tensor([0.0, 0.02, 0.02, 0.05])) + 1e-5 * torch.eye(
+        4, device=x.device
+    )
     ratio = (luma / per_sample(level.clamp_min(0.02))).flatten(1)
     fit = torch.linalg.solve(gram + ridge, (x * (weight * ratio)[..., None]).sum(1))
     direction = fit[:, 1:] + 0.12 * dice.randn(3)
@@ -53,8 +56,8 @@ def fit_light(images: Tensor, xy: Tensor, frame: Tensor, seen: Tensor, garment: 
     direction = direction * (0.8 / direction.norm(dim=1, keepdim=True).clamp_min(0.8))
     bright = small.mean(1).flatten(1).kthvalue(int(0.96 * 64 * 64), dim=1).values
     mix = dice.rand()
-    white = mix * torch.maximum(bright, 1.15 * level) + (1 - mix) * (1.6 * level).clamp(0.2, 1.05)
-    white = (white * dice.uniform(0.85, 1.15)).clamp(0.08, 1.12)
+    white = mix * torch.maximum(bright, 1.25 * level) + (1 - mix) * (1.75 * level).clamp(0.2, 1.1)
+    white = (white * dice.uniform(0.85, 1.2)).clamp(0.08, 1.2)
     mean = images.mean((2, 3))
     cast = (mean / mean.mean(1, keepdim=True).clamp_min(0.02)).clamp(0.75, 1.3) ** dice.uniform(0.0, 0.6)[:, None]
     patches = (small.mean(1, keepdim=True) / level.clamp_min(0.05)[:, None, None, None]).clamp(0.45, 1.35)
@@ -63,7 +66,7 @@ def fit_light(images: Tensor, xy: Tensor, frame: Tensor, seen: Tensor, garment: 
 
 
 def shade(garment: Garment, frame: Tensor, light: Light, dice: Dice) -> Tensor:
-    """(B, H, W) brightness of the garment's texture, 1 on cloth that faces the viewer: light on the surface, its folds and hollows."""
+    """(B, H, W) brightness of the garment's texture, 1 on cloth that faces the viewer, under the light and in its folds."""
     facing = (frame * light.direction[:, None, None, None]).sum(-1)  # (B, 3, R, C): across, down, outwards
     across, down, out = F.interpolate(facing, size=garment.height.shape[1:], mode="bilinear", align_corners=True).unbind(1)
     rows, columns = garment.height.shape[1:]
@@ -74,7 +77,9 @@ def shade(garment: Garment, frame: Tensor, light: Light, dice: Dice) -> Tensor:
     gx[..., 1:] = ((h[..., 1:] - h[..., :-1]) / step_x).clamp_(-1.5, 1.5)
     gy[:, 1:] = ((h[:, 1:] - h[:, :-1]) / step_y).clamp_(-1.5, 1.5)
     length = torch.addcmul(torch.addcmul(torch.ones_like(h), gx, gx), gy, gy).rsqrt_()
-    lit = torch.addcmul(torch.addcmul(out, gx, across, value=-1), gy, down, value=-1).mul_(length).add_(per_sample(light.ambient))
+    lit = (
+        torch.addcmul(torch.addcmul(out, gx, across, value=-1), gy, down, value=-1).mul_(length).add_(per_sample(light.ambient))
+    )
     around = F.avg_pool2d(F.avg_pool2d(h[:, None], 4), 3, 1, 1, count_include_pad=False)
     hollow = F.interpolate(around, size=(rows, columns), mode="bilinear", align_corners=False)[:, 0] - h
     dark = (1 - hollow * per_sample(dice.uniform(2.0, 6.0))).clamp_(0.6, 1.2)

@@ -14,23 +14,59 @@ Range = tuple[float, float]
 Box = tuple[Range, Range, Range, Range]  # middle across and down, half width and height
 
 SURGICAL: Palette = (
-    (0.64, 0.80, 0.90, 4), (0.55, 0.74, 0.88, 3), (0.93, 0.94, 0.95, 5), (0.62, 0.84, 0.80, 2), (0.45, 0.72, 0.68, 1),
-    (0.94, 0.76, 0.80, 1), (0.06, 0.06, 0.07, 2), (0.55, 0.56, 0.60, 1), (0.25, 0.40, 0.65, 1), (0.72, 0.66, 0.86, 0.6),
-)  # fmt: skip
+    (0.64, 0.80, 0.90, 4),
+    (0.55, 0.74, 0.88, 3),
+    (0.93, 0.94, 0.95, 5),
+    (0.62, 0.84, 0.80, 2),
+    (0.45, 0.72, 0.68, 1),
+    (0.94, 0.76, 0.80, 1),
+    (0.06, 0.06, 0.07, 2),
+    (0.55, 0.56, 0.60, 1),
+    (0.25, 0.40, 0.65, 1),
+    (0.72, 0.66, 0.86, 0.6),
+)
 CLOTH: Palette = (
-    (0.05, 0.05, 0.06, 6), (0.12, 0.13, 0.16, 2), (0.92, 0.91, 0.89, 3), (0.45, 0.46, 0.48, 2), (0.70, 0.71, 0.73, 1),
-    (0.12, 0.18, 0.36, 2), (0.80, 0.72, 0.60, 1.5), (0.62, 0.12, 0.14, 1), (0.90, 0.70, 0.74, 1), (0.20, 0.32, 0.24, 1),
+    (0.05, 0.05, 0.06, 6),
+    (0.12, 0.13, 0.16, 2),
+    (0.92, 0.91, 0.89, 3),
+    (0.45, 0.46, 0.48, 2),
+    (0.70, 0.71, 0.73, 1),
+    (0.12, 0.18, 0.36, 2),
+    (0.80, 0.72, 0.60, 1.5),
+    (0.62, 0.12, 0.14, 1),
+    (0.90, 0.70, 0.74, 1),
+    (0.20, 0.32, 0.24, 1),
     (0.35, 0.42, 0.50, 1),
-)  # fmt: skip
+)
 RESPIRATOR: Palette = (
-    (0.93, 0.93, 0.92, 8), (0.90, 0.88, 0.83, 2), (0.97, 0.97, 0.97, 2), (0.20, 0.62, 0.68, 1), (0.55, 0.57, 0.60, 1),
-    (0.08, 0.08, 0.09, 1.5), (0.90, 0.74, 0.78, 0.7), (0.72, 0.82, 0.90, 0.6),
-)  # fmt: skip
+    (0.93, 0.93, 0.92, 8),
+    (0.90, 0.88, 0.83, 2),
+    (0.97, 0.97, 0.97, 2),
+    (0.20, 0.62, 0.68, 1),
+    (0.55, 0.57, 0.60, 1),
+    (0.08, 0.08, 0.09, 1.5),
+    (0.90, 0.74, 0.78, 0.7),
+    (0.72, 0.82, 0.90, 0.6),
+)
 SCARF: Palette = (
-    (0.05, 0.05, 0.06, 3), (0.30, 0.30, 0.33, 2), (0.75, 0.72, 0.68, 1.5), (0.55, 0.10, 0.12, 1.5), (0.14, 0.20, 0.40, 2),
-    (0.36, 0.34, 0.22, 1), (0.88, 0.86, 0.83, 1), (0.72, 0.58, 0.42, 1), (0.20, 0.34, 0.30, 1), (0.80, 0.45, 0.50, 0.7),
-)  # fmt: skip
-STRAP: Palette = ((0.93, 0.93, 0.93, 6), (0.06, 0.06, 0.07, 2), (0.88, 0.80, 0.25, 1.2), (0.25, 0.40, 0.72, 1), (0.6, 0.6, 0.6, 1))
+    (0.05, 0.05, 0.06, 3),
+    (0.30, 0.30, 0.33, 2),
+    (0.75, 0.72, 0.68, 1.5),
+    (0.55, 0.10, 0.12, 1.5),
+    (0.14, 0.20, 0.40, 2),
+    (0.36, 0.34, 0.22, 1),
+    (0.88, 0.86, 0.83, 1),
+    (0.72, 0.58, 0.42, 1),
+    (0.20, 0.34, 0.30, 1),
+    (0.80, 0.45, 0.50, 0.7),
+)
+STRAP: Palette = (
+    (0.93, 0.93, 0.93, 6),
+    (0.06, 0.06, 0.07, 2),
+    (0.88, 0.80, 0.25, 1.2),
+    (0.25, 0.40, 0.72, 1),
+    (0.6, 0.6, 0.6, 1),
+)
 
 
 def _wave(x: Tensor, sharp: Tensor) -> Tensor:
@@ -41,8 +77,8 @@ def _wave(x: Tensor, sharp: Tensor) -> Tensor:
 def dye(base: Tensor, laid: Laid, dice: Dice, *, prints: float, photos: Tensor, fabrics: Tensor | None) -> Tensor:
     """The colour (B, 3, H, W) of cloth with base colour (B, 3): plain, or printed with probability ``prints``.
 
-    Prints are stripes, checks, tartans, dots, flowers, camouflage, smears, pieces of ``photos`` (B, 3, S, S) and pictures of cloth
-    ``fabrics`` (K, 3, T, T), where given.
+    Prints are stripes, checks, tartans, dots, flowers, camouflage, smears, pieces of ``photos`` (B, 3, S, S) and pictures of
+    cloth ``fabrics`` (K, 3, T, T), where given.
     """
     out = base[:, :, None, None].expand(-1, -1, *laid.v.shape[1:]).clone()
     pictured = 2.5 if fabrics is not None else 0.0
@@ -132,7 +168,9 @@ def _smear(p: Tensor, q: Tensor, base: Tensor, colours: Colours, sharp: Tensor, 
     field = dice.noise(4, 8, p.shape[1:], channels=3)
     twist = _wave(0.4 * p + 1.5 * field[:, 0], sharp)
     out = _mix(base, colours[0], twist)
-    return _mix(_mix(out, colours[1], (2 * field[:, 1]).clamp(0, 1)), colours[2], _wave(0.4 * q + 2 * field[:, 2], 3 * sharp) * 0.6)
+    return _mix(
+        _mix(out, colours[1], (2 * field[:, 1]).clamp(0, 1)), colours[2], _wave(0.4 * q + 2 * field[:, 2], 3 * sharp) * 0.6
+    )
 
 
 def _picture(x: Tensor, y: Tensor, source: Tensor, dice: Dice, *, tile: bool) -> Tensor:

@@ -1,21 +1,30 @@
-"""The five kinds of mask of §4.1, pictures of masks, and a scarf that is no mask: each drawn with what varies among real ones."""
+"""The five kinds of mask of §4.1, and a scarf that is no mask, each with what varies among real ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from vidunmask.training import mask_fabrics as fabric
 from vidunmask.training.dice import Dice, per_sample
 from vidunmask.training.garments import (
-    Form, Garment, Sources, bent, finish, finish_plain, over, pleats, puckers, sheet, valve, worn, wrinkles,
-)  # fmt: skip
+    Form,
+    Garment,
+    Sources,
+    bent,
+    finish,
+    finish_plain,
+    over,
+    pleats,
+    puckers,
+    sheet,
+    valve,
+    worn,
+    wrinkles,
+)
 from vidunmask.training.head_surface import chart
-from vidunmask.training.mask_shapes import Lookup, cover, lay, line, random_cut, relief, where_cut
-from vidunmask.training.templates import REACH
+from vidunmask.training.mask_shapes import Lookup, cover, lay, line, random_cut, where_cut
 
 DARK_INK: fabric.Palette = ((0.12, 0.12, 0.2, 3), (0.2, 0.3, 0.6, 1), (0.5, 0.5, 0.5, 1.5))
 ANY_INK: fabric.Palette = ((0.96, 0.96, 0.96, 3), (0.05, 0.05, 0.05, 2), (0.8, 0.1, 0.1, 1))
@@ -26,18 +35,33 @@ def surgical(dice: Dice, sources: Sources) -> Garment:
     on = sheet(dice, sources, -0.3, 1.35)
     cut = worn(
         random_cut(
-            dice, side=(0.9, 1.28), top=(0.08, 0.28), top_side=(0.24, 0.44), top_power=(1.1, 2.2), bottom=(0.98, 1.14),
-            bottom_side=(0.68, 0.94), bottom_power=(1.5, 3.2), tilt=(-0.05, 0.05), shift=(-0.05, 0.05), pinch=(-0.02, 0.1),
+            dice,
+            side=(0.9, 1.28),
+            top=(0.08, 0.28),
+            top_side=(0.24, 0.44),
+            top_power=(1.1, 2.2),
+            bottom=(0.98, 1.14),
+            bottom_side=(0.68, 0.94),
+            bottom_power=(1.5, 3.2),
+            tilt=(-0.05, 0.05),
+            shift=(-0.05, 0.05),
+            pinch=(-0.02, 0.1),
             corner=(0.005, 0.05),
-        ), dice,
-    )  # fmt: skip
+        ),
+        dice,
+    )
     laid, base = lay(cut, on.phi, on.t), dice.colour(fabric.SURGICAL)
     white = dice.uniform(0.85, 0.97)[:, None].expand(-1, 3)
     form = Form(
-        bulge=dice.uniform(-0.02, 0.12), low=dice.uniform(-0.4, 0.4), tent=dice.uniform(0.35, 0.8), ridge=dice.uniform(0.1, 0.45),
-        flare=dice.uniform(-0.1, 0.14), strap=dice.uniform(0.025, 0.07) * ~dice.chance(0.12),
-        strap_colour=torch.where(dice.chance(0.6)[:, None], white, base), about_head=dice.chance(0.06),
-    )  # fmt: skip
+        bulge=dice.uniform(-0.02, 0.12),
+        low=dice.uniform(-0.4, 0.4),
+        tent=dice.uniform(0.35, 0.8),
+        ridge=dice.uniform(0.1, 0.45),
+        flare=dice.uniform(-0.1, 0.14),
+        strap=dice.uniform(0.025, 0.07) * ~dice.chance(0.12),
+        strap_colour=torch.where(dice.chance(0.6)[:, None], white, base),
+        about_head=dice.chance(0.06),
+    )
     if sources.plain:
         return finish_plain(on, laid, cut, form, dice, colour=base)
     colour = fabric.dye(base, laid, dice, prints=0.1, photos=sources.photos, fabrics=sources.fabrics)
@@ -51,36 +75,71 @@ def surgical(dice: Dice, sources: Sources) -> Garment:
     seam = cover(laid.a.abs() - per_sample(dice.uniform(0.92, 0.97))) * per_sample(dice.uniform(0.0, 0.8) * dice.chance(0.6))
     trim = torch.lerp(base, white, dice.rand(1))
     colour = over(colour, trim, torch.maximum(hem, seam))
-    colour = fabric.lettering(colour, laid, dice, share=0.1, ink=DARK_INK, box=((-0.3, 0.3), (-0.3, 0.3), (0.2, 0.6), (0.05, 0.2)))
-    tone = fabric.fibres(dice, sources.size, amount=(0.0, 0.03)) - shadow * closed * per_sample(dice.uniform(0.05, 0.3)) - stitches
+    colour = fabric.lettering(
+        colour, laid, dice, share=0.1, ink=DARK_INK, box=((-0.3, 0.3), (-0.3, 0.3), (0.2, 0.6), (0.05, 0.2))
+    )
+    tone = (
+        fabric.fibres(dice, sources.size, amount=(0.0, 0.03))
+        - shadow * closed * per_sample(dice.uniform(0.02, 0.22))
+        - stitches
+    )
     height = fold * closed + wrinkles(laid, dice, amount=(0.0, 0.03)) + puckers(laid, dice)
     return finish(on, laid, cut, form, dice, colour=colour, tone=tone, height=height)
 
 
 def cloth(dice: Dice, sources: Sources) -> Garment:
-    """Sewn or moulded cloth: two panels with a seam in the middle, pleated, or one stretched piece that runs out to the ears."""
+    """Sewn or moulded cloth: two panels with a seam in the middle, pleated, or one stretched piece out to the ears."""
     on = sheet(dice, sources, -0.3, 1.35)
     fitted = random_cut(
-        dice, side=(1.0, 1.42), top=(0.06, 0.28), top_side=(0.28, 0.5), top_power=(1.0, 2.0), bottom=(0.98, 1.16), bottom_side=(0.52, 0.8),
-        bottom_power=(1.2, 2.6), tilt=(-0.05, 0.05), shift=(-0.05, 0.05), pinch=(-0.05, 0.12), corner=(0.01, 0.12),
-    )  # fmt: skip
+        dice,
+        side=(1.0, 1.42),
+        top=(0.06, 0.28),
+        top_side=(0.28, 0.5),
+        top_power=(1.0, 2.0),
+        bottom=(0.98, 1.16),
+        bottom_side=(0.52, 0.8),
+        bottom_power=(1.2, 2.6),
+        tilt=(-0.05, 0.05),
+        shift=(-0.05, 0.05),
+        pinch=(-0.05, 0.12),
+        corner=(0.01, 0.12),
+    )
     square = random_cut(
-        dice, side=(0.95, 1.35), top=(0.08, 0.32), top_side=(0.2, 0.45), top_power=(1.3, 2.5), bottom=(1.0, 1.2), bottom_side=(0.75, 1.0),
-        bottom_power=(1.5, 3.5), tilt=(-0.06, 0.06), shift=(-0.05, 0.05), pinch=(-0.02, 0.1), corner=(0.005, 0.06),
-    )  # fmt: skip
+        dice,
+        side=(0.95, 1.35),
+        top=(0.08, 0.32),
+        top_side=(0.2, 0.45),
+        top_power=(1.3, 2.5),
+        bottom=(1.0, 1.2),
+        bottom_side=(0.75, 1.0),
+        bottom_power=(1.5, 3.5),
+        tilt=(-0.06, 0.06),
+        shift=(-0.05, 0.05),
+        pinch=(-0.02, 0.1),
+        corner=(0.005, 0.06),
+    )
     boxy = dice.chance(0.35)
     cut = worn(where_cut(boxy, square, fitted), dice)
     laid, base = lay(cut, on.phi, on.t), dice.colour(fabric.CLOTH, wild=0.2)
     form = Form(
-        bulge=dice.uniform(-0.02, 0.16), low=dice.uniform(-0.5, 0.3), tent=dice.uniform(0.3, 0.95), ridge=dice.uniform(0.04, 0.4),
-        flare=dice.uniform(-0.15, 0.12), strap=dice.uniform(0.03, 0.16) * ~dice.chance(0.2),
-        strap_colour=torch.where(dice.chance(0.6)[:, None], base, dice.colour(fabric.STRAP)), about_head=dice.chance(0.06),
-    )  # fmt: skip
+        bulge=dice.uniform(-0.02, 0.16),
+        low=dice.uniform(-0.5, 0.3),
+        tent=dice.uniform(0.3, 0.95),
+        ridge=dice.uniform(0.04, 0.4),
+        flare=dice.uniform(-0.15, 0.12),
+        strap=dice.uniform(0.03, 0.16) * ~dice.chance(0.2),
+        strap_colour=torch.where(dice.chance(0.6)[:, None], base, dice.colour(fabric.STRAP)),
+        about_head=dice.chance(0.06),
+    )
     if sources.plain:
         return finish_plain(on, laid, cut, form, dice, colour=base)
     colour = fabric.dye(base, laid, dice, prints=0.5, photos=sources.photos, fabrics=sources.fabrics)
-    colour = fabric.logo(colour, laid, dice, share=0.12, ink=ANY_INK, box=((-0.7, 0.7), (-0.35, 0.45), (0.06, 0.35), (0.06, 0.35)))
-    colour = fabric.lettering(colour, laid, dice, share=0.12, ink=ANY_INK, box=((-0.5, 0.5), (-0.35, 0.45), (0.15, 0.7), (0.05, 0.3)))
+    colour = fabric.logo(
+        colour, laid, dice, share=0.12, ink=ANY_INK, box=((-0.7, 0.7), (-0.35, 0.45), (0.06, 0.35), (0.06, 0.35))
+    )
+    colour = fabric.lettering(
+        colour, laid, dice, share=0.12, ink=ANY_INK, box=((-0.5, 0.5), (-0.35, 0.45), (0.15, 0.7), (0.05, 0.3))
+    )
     bound = dice.chance(0.3)[:, None]
     edges = Lookup(-0.02, 0.2, colour.device)
     border = bound * cover(dice.uniform(0.03, 0.1)[:, None] - edges.at)
@@ -103,25 +162,49 @@ def n95(dice: Dice, sources: Sources) -> Garment:
     on = sheet(dice, sources, -0.3, 1.35)
     cut = worn(
         random_cut(
-            dice, side=(0.8, 1.1), top=(0.04, 0.2), top_side=(0.4, 0.52), top_power=(1.2, 2.0), bottom=(0.96, 1.1), bottom_side=(0.62, 0.82),
-            bottom_power=(1.5, 2.5), tilt=(-0.05, 0.05), shift=(-0.05, 0.05), pinch=(-0.05, 0.05), corner=(0.02, 0.2), oval=(0.4, 1.0),
-        ), dice, low=0.06,
-    )  # fmt: skip
+            dice,
+            side=(0.8, 1.1),
+            top=(0.04, 0.2),
+            top_side=(0.38, 0.52),
+            top_power=(1.3, 2.4),
+            bottom=(0.96, 1.1),
+            bottom_side=(0.66, 0.9),
+            bottom_power=(1.8, 3.4),
+            tilt=(-0.05, 0.05),
+            shift=(-0.05, 0.05),
+            pinch=(-0.05, 0.05),
+            corner=(0.02, 0.2),
+            oval=(0.4, 1.0),
+        ),
+        dice,
+        low=0.06,
+    )
     laid, base = lay(cut, on.phi, on.t), dice.colour(fabric.RESPIRATOR, wild=0.05)
     form = Form(
-        bulge=dice.uniform(0.12, 0.45), low=dice.uniform(-0.5, 0.3), tent=dice.uniform(0.0, 0.5), ridge=dice.uniform(0.3, 0.6),
-        flare=dice.uniform(-0.15, 0.05), strap=dice.uniform(0.03, 0.11) * ~dice.chance(0.04),
-        strap_colour=dice.colour(fabric.STRAP), about_head=dice.chance(0.8),
-    )  # fmt: skip
+        bulge=dice.uniform(0.12, 0.45),
+        low=dice.uniform(-0.5, 0.3),
+        tent=dice.uniform(0.0, 0.5),
+        ridge=dice.uniform(0.3, 0.6),
+        flare=dice.uniform(-0.15, 0.05),
+        strap=dice.uniform(0.03, 0.11) * ~dice.chance(0.04),
+        strap_colour=dice.colour(fabric.STRAP),
+        about_head=dice.chance(0.8),
+    )
     if sources.plain:
         return finish_plain(on, laid, cut, form, dice, colour=base)
     colour = fabric.dye(base, laid, dice, prints=0.03, photos=sources.photos, fabrics=sources.fabrics)
     clip = line(laid.v, 0.09, 0.03) * cover(0.3 - laid.x.abs(), 0.05) * per_sample(dice.chance(0.45).float())
     colour = over(colour, dice.colour(((0.6, 0.62, 0.64, 3), (0.2, 0.3, 0.6, 1), (0.85, 0.7, 0.2, 1))), clip)
-    colour = fabric.lettering(colour, laid, dice, share=0.6, ink=DARK_INK, box=((-0.35, 0.35), (-0.35, 0.4), (0.15, 0.45), (0.06, 0.22)))
+    colour = fabric.lettering(
+        colour, laid, dice, share=0.6, ink=DARK_INK, box=((-0.35, 0.35), (-0.35, 0.4), (0.15, 0.45), (0.06, 0.22))
+    )
     cap, pressed, raised = valve(laid, dice, share=0.4)
     colour = over(
-        colour, dice.colour(((0.93, 0.93, 0.92, 4), (0.55, 0.56, 0.58, 1.5), (0.1, 0.45, 0.3, 1), (0.08, 0.08, 0.09, 1), (0.2, 0.5, 0.7, 1))), cap
+        colour,
+        dice.colour(
+            ((0.93, 0.93, 0.92, 4), (0.55, 0.56, 0.58, 1.5), (0.1, 0.45, 0.3, 1), (0.08, 0.08, 0.09, 1), (0.2, 0.5, 0.7, 1))
+        ),
+        cap,
     )
     width = dice.uniform(0.03, 0.1)[:, None]
     edges = Lookup(-0.02, 0.25, colour.device)
@@ -138,22 +221,42 @@ def kn95(dice: Dice, sources: Sources) -> Garment:
     on = sheet(dice, sources, -0.3, 1.35)
     cut = worn(
         random_cut(
-            dice, side=(0.92, 1.28), top=(0.04, 0.2), top_side=(0.32, 0.5), top_power=(0.9, 1.3), bottom=(0.98, 1.14), bottom_side=(0.6, 0.84),
-            bottom_power=(0.9, 1.6), tilt=(-0.05, 0.05), shift=(-0.05, 0.05), pinch=(-0.12, 0.05), corner=(0.005, 0.06), oval=(0.0, 0.15),
-        ), dice, low=0.08,
-    )  # fmt: skip
+            dice,
+            side=(0.92, 1.28),
+            top=(0.04, 0.2),
+            top_side=(0.32, 0.5),
+            top_power=(0.9, 1.3),
+            bottom=(0.98, 1.14),
+            bottom_side=(0.6, 0.84),
+            bottom_power=(0.9, 1.6),
+            tilt=(-0.05, 0.05),
+            shift=(-0.05, 0.05),
+            pinch=(-0.12, 0.05),
+            corner=(0.005, 0.06),
+            oval=(0.0, 0.15),
+        ),
+        dice,
+        low=0.08,
+    )
     laid, base = lay(cut, on.phi, on.t), dice.colour(fabric.RESPIRATOR, wild=0.08)
     boat = dice.chance(0.25)  # three panels across instead of a fold down
     form = Form(
-        bulge=dice.uniform(0.05, 0.3), low=dice.uniform(-0.6, 0.4), tent=torch.where(boat, 0.5, dice.uniform(0.75, 1.0)),
-        ridge=torch.where(boat, 0.4, dice.uniform(0.005, 0.12)), flare=dice.uniform(-0.2, 0.05),
-        strap=dice.uniform(0.025, 0.08) * ~dice.chance(0.08), strap_colour=dice.colour(fabric.STRAP), about_head=dice.chance(0.15),
-    )  # fmt: skip
+        bulge=dice.uniform(0.05, 0.3),
+        low=dice.uniform(-0.6, 0.4),
+        tent=torch.where(boat, 0.5, dice.uniform(0.75, 1.0)),
+        ridge=torch.where(boat, 0.4, dice.uniform(0.005, 0.12)),
+        flare=dice.uniform(-0.2, 0.05),
+        strap=dice.uniform(0.025, 0.08) * ~dice.chance(0.08),
+        strap_colour=dice.colour(fabric.STRAP),
+        about_head=dice.chance(0.15),
+    )
     if sources.plain:
         return finish_plain(on, laid, cut, form, dice, colour=base)
     colour = fabric.dye(base, laid, dice, prints=0.05, photos=sources.photos, fabrics=sources.fabrics)
-    side = ((0.3, 0.6) if float(dice.of(1).rand()) < 0.5 else (-0.6, -0.3))
-    colour = fabric.lettering(colour, laid, dice, share=0.5, ink=DARK_INK, box=(side, (-0.2, 0.3), (0.12, 0.3), (0.05, 0.14)), strength=0.8)
+    side = (0.3, 0.6) if float(dice.of(1).rand()) < 0.5 else (-0.6, -0.3)
+    colour = fabric.lettering(
+        colour, laid, dice, share=0.5, ink=DARK_INK, box=(side, (-0.2, 0.3), (0.12, 0.3), (0.05, 0.14)), strength=0.8
+    )
     cap, pressed, raised = valve(laid, dice, share=0.15)
     colour = over(colour, dice.colour(((0.9, 0.9, 0.9, 2), (0.5, 0.5, 0.52, 2), (0.1, 0.1, 0.1, 1))), cap)
     edges = Lookup(-0.02, 0.25, colour.device)
@@ -171,9 +274,17 @@ def scarf(dice: Dice, sources: Sources, *, loose: bool = False) -> Garment:
     """A scarf, gaiter or bandana from the nose down over the neck; ``loose`` hangs below the chin and is no mask."""
     on = sheet(dice, sources, -0.2, 2.4)
     cut = random_cut(
-        dice, side=(2.4, 2.6), top=(1.12, 1.4) if loose else (0.08, 0.42), top_side=(1.3, 1.7) if loose else (0.2, 0.75),
-        top_power=(1.2, 2.6), bottom=(2.8, 3.0), bottom_side=(2.8, 3.0), bottom_power=(2.0, 2.0), tilt=(-0.06, 0.06), corner=(0.01, 0.01),
-    )  # fmt: skip
+        dice,
+        side=(2.4, 2.6),
+        top=(1.12, 1.4) if loose else (0.08, 0.42),
+        top_side=(1.3, 1.7) if loose else (0.2, 0.75),
+        top_power=(1.2, 2.6),
+        bottom=(2.8, 3.0),
+        bottom_side=(2.8, 3.0),
+        bottom_power=(2.0, 2.0),
+        tilt=(-0.06, 0.06),
+        corner=(0.01, 0.01),
+    )
     laid, base = lay(cut, on.phi, on.t), dice.colour(fabric.SCARF, wild=0.2)
     # a bandana ends in a corner on the chest; everything else goes on past the picture
     corner = per_sample(dice.uniform(1.25, 2.2)) - per_sample(dice.uniform(0.25, 0.75)) * on.phi.abs() - on.t
@@ -181,12 +292,16 @@ def scarf(dice: Dice, sources: Sources, *, loose: bool = False) -> Garment:
     alpha = cover(torch.where(bandana, torch.minimum(laid.inside, corner), laid.inside), 0.02)
     vertices = chart(on.t_low, on.t_high)
     lift = 0.02 * dice.noise(6, 8, (vertices[1].shape[1], vertices[0].shape[2]))[:, 0] + per_sample(dice.uniform(0.0, 0.06))
-    form = (dice.uniform(0.1, 0.9), dice.uniform(0.1, 0.45), dice.uniform(-0.05, 0.3) + (0.2 if loose else 0.0), lift)
+    form = (dice.uniform(0.1, 0.9), dice.uniform(0.1, 0.45), dice.uniform(-0.05, 0.55) + (0.2 if loose else 0.0), lift)
     if sources.plain:
         flat = torch.ones_like(alpha)
         return Garment(base[:, :, None, None], flat, alpha, torch.zeros_like(alpha), on.t_low, on.t_high, *form)
     colour = fabric.dye(base, laid, dice, prints=0.5, photos=sources.photos, fabrics=sources.fabrics)
-    sag = laid.y - per_sample(dice.uniform(-0.5, 0.6)) * laid.x.abs() + per_sample(dice.uniform(0.0, 0.35)) * dice.noise(5, 7, sources.size)[:, 0]
+    sag = (
+        laid.y
+        - per_sample(dice.uniform(-0.5, 0.6)) * laid.x.abs()
+        + per_sample(dice.uniform(0.0, 0.35)) * dice.noise(5, 7, sources.size)[:, 0]
+    )
     rate = per_sample(dice.uniform(3.0, 14.0))
     folds = (rate * sag + 2.5 * dice.noise(4, 6, sources.size)[:, 0]).sin_()
     folds = folds + 0.5 * (2.3 * rate * sag + 3 * dice.noise(6, 9, sources.size)[:, 0]).sin_()
@@ -198,36 +313,10 @@ def scarf(dice: Dice, sources: Sources, *, loose: bool = False) -> Garment:
     return Garment(colour, tone, alpha, height, on.t_low, on.t_high, *form)
 
 
-def template(dice: Dice, sources: Sources, turned: Tensor) -> Garment:
-    """A picture of a mask from a folder, recoloured or covered with cloth; ``turned`` (B,) is the sine of the head's yaw to the right."""
-    assert sources.templates is not None
-    masks, sides = sources.templates.masks, sources.templates.sides
-    on = sheet(dice, sources, -0.3, 1.35)
-    cut = worn(
-        random_cut(
-            dice, side=(0.95, 1.25), top=(0.06, 0.26), top_side=(0.26, 0.44), top_power=(1.2, 2.0), bottom=(1.0, 1.14), bottom_side=(0.68, 0.9),
-            bottom_power=(1.6, 2.8), tilt=(-0.05, 0.05), shift=(-0.05, 0.05),
-        ), dice,
-    )  # fmt: skip
-    laid = lay(cut, on.phi, on.t)
-    side = torch.where(turned > 0.35, 1, torch.where(turned < -0.35, -1, 0))[:, None]
-    score = dice.rand(len(masks)) + (sides == side).float() - 2.0 * (sides * side < 0) - 2.0 * ((side == 0) & (sides != 0))
-    grid = torch.stack(torch.broadcast_tensors(laid.a / REACH[0], (laid.v - 0.5) / REACH[1]), -1)
-    texture = F.grid_sample(masks[score.argmax(1)], grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-    colour, alpha = texture[:, :3], texture[:, 3]
-    lift = relief(lay(cut, *chart(on.t_low, on.t_high)), bulge=dice.uniform(0.0, 0.2), low=dice.uniform(-0.4, 0.4))
-    form = (dice.uniform(0.3, 0.9), dice.uniform(0.05, 0.4), dice.uniform(-0.1, 0.1), lift)
-    if sources.plain:
-        middle = (colour * alpha[:, None]).sum((2, 3), keepdim=True) / alpha.sum((1, 2))[:, None, None, None].clamp_min(1)
-        return Garment(middle, torch.ones_like(alpha), alpha, torch.zeros_like(alpha), on.t_low, on.t_high, *form)
-    grey = colour.mean(1)
-    level = (grey * alpha).sum((1, 2)) / alpha.sum((1, 2)).clamp_min(1)
-    base = dice.colour(fabric.CLOTH + fabric.SURGICAL, wild=0.3)
-    dyed = fabric.dye(base, laid, dice, prints=0.5, photos=sources.photos, fabrics=sources.fabrics)
-    redone = dice.chance(0.55)
-    tone = torch.where(per_sample(redone), (grey / per_sample(level.clamp_min(0.05))).clamp(0, 1.6), 1.0)
-    colour = torch.where(redone[:, None, None, None], dyed, colour)
-    return Garment(colour, tone, alpha, wrinkles(laid, dice, amount=(0.0, 0.02)) * alpha, on.t_low, on.t_high, *form)
-
-
-DRAWN: dict[str, Callable[[Dice, Sources], Garment]] = {"surgical": surgical, "cloth": cloth, "n95": n95, "kn95": kn95, "scarf": scarf}
+DRAWN: dict[str, Callable[[Dice, Sources], Garment]] = {
+    "surgical": surgical,
+    "cloth": cloth,
+    "n95": n95,
+    "kn95": kn95,
+    "scarf": scarf,
+}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vidunmask.training.dice import Dice, per_sample
 
-# Eye distances a radian across and a unit of t down, near the middle of the chart: distances on the chart are measured with them.
+# Eye distances a radian across and a unit of t down, near the middle of the chart: its measure of distance.
 ACROSS, DOWN = 1.05, 1.25
 _LOOKUP = 160  # entries of a lookup table
 
@@ -99,7 +99,7 @@ def line(at: Tensor, where: Tensor | float, width: Tensor | float) -> Tensor:
 
 
 def straps(cut: Cut, phi: Tensor, t: Tensor, dice: Dice, *, width: Tensor, about_head: Tensor) -> Tensor:
-    """(B, H, W) 0..1 two straps of ``width`` (B,) a side, from the corners of the mask to the ears, or about the head (B,) bool.
+    """(B, H, W) 0..1 two straps a side of ``width`` (B,), to the ears or, where ``about_head`` (B,), about the head.
 
     Every strap is a curve t(phi), drawn straight into the chart at angles (1, 1, W) and profile coordinates (B, H, 1).
     """

@@ -1,9 +1,9 @@
 """Face masks drawn on photos in batched torch, on the fly (paper §4.1: five kinds, placed by 21 landmarks).
 
-The steps: the head's pose is fitted to the landmarks (`head_surface`); a mask is cut, coloured and formed on a chart of the head
-(`garments`); the light that falls on the face is fitted and falls on the mask (`lighting`); the chart is drawn into the picture with
-a shadow under it and sometimes something in front of it (`occluders`); the same camera takes the picture with and without the mask
-(`degrade`).
+The steps: the head's pose is fitted to the landmarks (`head_surface`); a mask is cut, coloured and formed on a chart of the
+head (`garments`); the light that falls on the face is fitted and falls on the mask (`lighting`); the chart is drawn into the
+picture with a shadow under it and sometimes something in front of it (`occluders`); the same camera takes the picture with and
+without the mask (`degrade`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from vidunmask.training.dice import Dice
 from vidunmask.training.garments import PLAIN_TEXTURE, TEXTURE, Garment, Sources, gather
 from vidunmask.training.head_surface import MAX_ANGLE, Pose, chart, drape, fit_pose, place, rasterise, unfold
 from vidunmask.training.lighting import Light, fit_light, shade
-from vidunmask.training.mask_kinds import DRAWN, scarf, template
-from vidunmask.training.templates import Templates, load_templates
+from vidunmask.training.mask_kinds import DRAWN, scarf
+from vidunmask.training.templates import load_templates, template
 
 KINDS = ("none", "surgical", "cloth", "n95", "kn95", "scarf", "template")  # `SynthesizedBatch.kind` indexes this
 SHARES = (0.12, 0.27, 0.23, 0.14, 0.13, 0.09, 0.12)  # of the mixture; without templates the others divide their share
@@ -65,8 +65,9 @@ class _Layer:
 class MaskSynthesizer:
     """Draws masks on aligned photos; every random choice comes from the generator that the call is given.
 
-    ``templates_folder`` adds pictures of masks and of cloth (see `templates`). ``camera`` 0..1 is how bad the camera may be: 1 for
-    segmentation, about 0.3 for inpainting, 0 leaves the photo as it is. ``occlusion`` scales how often something is in front.
+    ``templates_folder`` adds pictures of masks and of cloth (see `templates`). ``camera`` 0..1 is how bad the camera may be: 1
+    for segmentation, about 0.3 for inpainting, 0 leaves the photo as it is. ``occlusion`` scales how often something is in
+    front.
     """
 
     def __init__(self, *, templates_folder: str | Path | None = None, camera: float = 1.0, occlusion: float = 1.0) -> None:
@@ -76,16 +77,22 @@ class MaskSynthesizer:
 
     @torch.no_grad()
     def __call__(
-        self, images: Tensor, landmarks: Tensor, generator: torch.Generator, *, kinds: Sequence[str] | None = None,
-        shapes_only: bool = False, with_truth: bool = True,
-    ) -> SynthesizedBatch:  # fmt: skip
+        self,
+        images: Tensor,
+        landmarks: Tensor,
+        generator: torch.Generator,
+        *,
+        kinds: Sequence[str] | None = None,
+        shapes_only: bool = False,
+        with_truth: bool = True,
+    ) -> SynthesizedBatch:
         """Draws masks on images (B, 3, S, S) float 0..1 whose landmarks (B, 68, 2), dlib order, are in pixels of the image.
 
-        ``kinds`` restricts the draw to some of KINDS, in equal shares; by default it is the mixture of SHARES. ``shapes_only`` fills
-        masks of the same shapes with one colour and leaves out bare faces, light, cloth, occluders and camera: for inpainting, which
-        never sees the mask's pixels. Without ``with_truth`` the camera takes only the masked picture, which saves a quarter of the
-        time, and ``truth`` is what it would have seen. The batch is the same for the same state of the generator, on one kind of device. Raises
-        ValueError for a wrong shape or an unknown kind.
+        ``kinds`` restricts the draw to some of KINDS, in equal shares; by default it is the mixture of SHARES. ``shapes_only``
+        fills masks of the same shapes with one colour and leaves out bare faces, light, cloth, occluders and camera: for
+        inpainting, which never sees the mask's pixels. Without ``with_truth`` the camera takes only the masked picture, which
+        saves a quarter of the time, and ``truth`` is what it would have seen. The batch is the same for the same state of the
+        generator, on one kind of device. Raises ValueError for a wrong shape or an unknown kind.
         """
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
             raise ValueError(f"images are {tuple(images.shape)}, expected (B, 3, S, S)")
@@ -146,7 +153,7 @@ class MaskSynthesizer:
         self, truth: Tensor, masked: Tensor, mask: Tensor, landmarks: Tensor, pose: Pose, light: Light, dice: Dice
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Hands, things and glasses in front of some of the pictures, with and without the mask alike."""
-        what = dice.choose((1 - 0.24 * self.occlusion, 0.09 * self.occlusion, 0.05 * self.occlusion, 0.10 * self.occlusion))
+        what = dice.choose((1 - 0.2 * self.occlusion, 0.08 * self.occlusion, 0.04 * self.occlusion, 0.08 * self.occlusion))
         size = truth.shape[-1]
         truth, masked, mask = truth.clone(), masked.clone(), mask.clone()
         for number in (1, 2, 3):
@@ -189,7 +196,9 @@ def _paint(garment: Garment, layer: _Layer, light: Light, size: int, dice: Dice)
     even = dice.uniform(0.3, 1.0)[:, None, None, None]
     patches = patches.mul_(1 - even).add_(even)
     haze = dice.uniform(0.0, 0.05)[:, None]  # no cloth is as black as a black pixel
-    colour = torch.addcmul((haze * light.white)[:, :, None, None], seen[:, :3] * patches, ((1 - haze) * light.white)[:, :, None, None])
+    colour = torch.addcmul(
+        (haze * light.white)[:, :, None, None], seen[:, :3] * patches, ((1 - haze) * light.white)[:, :, None, None]
+    )
     return colour.clamp_(0, 1), seen[:, 3:]
 
 
@@ -202,7 +211,9 @@ def _shaded(photo: Tensor, mask: Tensor, layer: _Layer, light: Light, dice: Dice
     theta = torch.zeros(len(photo), 2, 3, device=photo.device, dtype=photo.dtype)
     theta[:, 0, 0] = theta[:, 1, 1] = 1
     theta[:, :, 2] = -away
-    moved = F.grid_sample(small, F.affine_grid(theta, [len(photo), 1, raster, raster], align_corners=False), align_corners=False)
+    moved = F.grid_sample(
+        small, F.affine_grid(theta, [len(photo), 1, raster, raster], align_corners=False), align_corners=False
+    )
     soft = F.avg_pool2d(F.avg_pool2d(moved, 3, 1, 1), 3, 1, 1)
     shadow = F.interpolate(soft, size=(size, size), mode="bilinear", align_corners=False)
     face = ((_angle(layer).abs() < 1.35) & (layer.grid[..., 1] > -1))[:, None]

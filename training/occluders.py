@@ -44,7 +44,7 @@ def _capsule(x: Tensor, y: Tensor, a: Tensor, b: Tensor, radius: Tensor) -> tupl
 
 
 def _face_frame(pose: Pose, size: int, stride: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels of a coarser raster in eye distances about the top of the nose, upright to the head, and a pixel's length there."""
+    """A coarser raster in eye distances about the top of the nose, upright to the head, and a pixel's length there."""
     raster = size // stride
     grid = torch.arange(raster, device=pose.scale.device, dtype=pose.scale.dtype) * stride + (stride - 1) / 2
     dx, dy = grid[None, None, :] - per_sample(pose.offset[:, 0]), grid[None, :, None] - per_sample(pose.offset[:, 1])
@@ -104,7 +104,10 @@ def thing(pose: Pose, size: int, dice: Dice) -> tuple[Tensor, Tensor]:
     half = (per_sample(dice.uniform(0.25, 0.7)), per_sample(dice.uniform(0.35, 0.9)))
     box = torch.minimum(half[0] - u.abs(), half[1] - (v - 0.3).abs())
     is_box = per_sample(dice.chance(0.45))
-    first, second = (dice.colour(((0.07, 0.07, 0.08, 4), (0.4, 0.4, 0.42, 1), (0.9, 0.9, 0.9, 1)), wild=0.35)[:, :, None, None] for _ in range(2))
+    first, second = (
+        dice.colour(((0.07, 0.07, 0.08, 4), (0.4, 0.4, 0.42, 1), (0.9, 0.9, 0.9, 1)), wild=0.35)[:, :, None, None]
+        for _ in range(2)
+    )
     mesh = 0.8 + 0.2 * (per_sample(40 / ball) * u).sin() * (per_sample(40 / ball) * v).sin()
     mic = torch.where((head > 0)[:, None], first * (0.4 + 0.7 * dome * mesh)[:, None], second * (0.4 + 0.7 * tube)[:, None])
     round_ = 0.5 + 0.6 * (1 - (u / half[0]).square()).clamp_min(0).sqrt() * (x > -9)
@@ -128,7 +131,10 @@ def glasses(landmarks: Tensor, pose: Pose, size: int, dice: Dice) -> tuple[Tenso
     for eye in (range(36, 42), range(42, 48)):
         point = landmarks[:, list(eye)].mean(1) - pose.offset
         cos, sin = pose.roll.cos(), pose.roll.sin()
-        ex, ey = per_sample(point[:, 0] * cos + point[:, 1] * sin) / scale, per_sample(point[:, 1] * cos - point[:, 0] * sin) / scale
+        ex, ey = (
+            per_sample(point[:, 0] * cos + point[:, 1] * sin) / scale,
+            per_sample(point[:, 1] * cos - point[:, 0] * sin) / scale,
+        )
         middle.append((ex, ey + low))
         radius = (((x - ex) / width).abs() ** power + ((y - ey - low) / height).abs() ** power).clamp_min(1e-6) ** (1 / power)
         ring = line - (radius - 1).abs() * torch.minimum(width, height)

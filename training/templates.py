@@ -1,4 +1,4 @@
-"""Pictures of masks and of cloth from a folder, brought into the coordinates of a mask."""
+"""Pictures of masks and of cloth from a folder, brought into the coordinates of a mask, and worn."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vidunmask.errors import InputError
+from vidunmask.training import mask_fabrics as fabric
+from vidunmask.training.dice import Dice, per_sample
+from vidunmask.training.garments import Garment, Sources, sheet, worn, wrinkles
+from vidunmask.training.head_surface import chart
+from vidunmask.training.mask_shapes import lay, random_cut, relief
 
 REACH = (1.25, 0.7)  # a template's texture covers a in ±REACH[0], v in 0.5 ± REACH[1]: room for what hangs over the corners
 SIZE = (144, 224)  # rows and columns
@@ -28,14 +33,17 @@ class Templates:
 
     def to(self, device: torch.device) -> Templates:
         """The same on another device."""
-        return Templates(self.masks.to(device), self.sides.to(device), None if self.fabrics is None else self.fabrics.to(device))
+        return Templates(
+            self.masks.to(device), self.sides.to(device), None if self.fabrics is None else self.fabrics.to(device)
+        )
 
 
 def load_templates(folder: Path) -> Templates:
-    """Reads every picture below ``folder``: those with alpha as masks, those without, or with 'texture' in their name, as cloth.
+    """Reads every picture below ``folder``: those with alpha as masks, those without, or named a texture, as cloth.
 
-    Six points of a mask (``mask_a`` to ``mask_f``: its edges left, middle and right, above and below) are taken from any ``*.cfg`` in
-    MaskTheFace's format, and otherwise from the outline of the alpha. Raises InputError where the folder holds no mask.
+    Six points of a mask (``mask_a`` to ``mask_f``: its edges left, middle and right, above and below) are taken from any
+    ``*.cfg`` in MaskTheFace's format, and otherwise from the outline of the alpha. Raises InputError where the folder holds no
+    mask.
     """
     from PIL import Image
 
@@ -118,3 +126,44 @@ def _unwrap(rgba: np.ndarray, six: np.ndarray) -> Tensor:
         picture = F.avg_pool2d(picture[None], shrink, ceil_mode=True, count_include_pad=False)[0]
     out = F.grid_sample(picture[None], grid[None], mode="bilinear", padding_mode="zeros", align_corners=False)[0]
     return torch.cat([out[:3] / out[3:].clamp_min(1e-3), out[3:]])
+
+
+def template(dice: Dice, sources: Sources, turned: Tensor) -> Garment:
+    """A picture of a mask, recoloured or covered with cloth; ``turned`` (B,) is the sine of the head's yaw to the right."""
+    assert sources.templates is not None
+    masks, sides = sources.templates.masks, sources.templates.sides
+    on = sheet(dice, sources, -0.3, 1.35)
+    cut = worn(
+        random_cut(
+            dice,
+            side=(0.95, 1.25),
+            top=(0.06, 0.26),
+            top_side=(0.26, 0.44),
+            top_power=(1.2, 2.0),
+            bottom=(1.0, 1.14),
+            bottom_side=(0.68, 0.9),
+            bottom_power=(1.6, 2.8),
+            tilt=(-0.05, 0.05),
+            shift=(-0.05, 0.05),
+        ),
+        dice,
+    )
+    laid = lay(cut, on.phi, on.t)
+    side = torch.where(turned > 0.35, 1, torch.where(turned < -0.35, -1, 0))[:, None]
+    score = dice.rand(len(masks)) + (sides == side).float() - 2.0 * (sides * side < 0) - 2.0 * ((side == 0) & (sides != 0))
+    grid = torch.stack(torch.broadcast_tensors(laid.a / REACH[0], (laid.v - 0.5) / REACH[1]), -1)
+    texture = F.grid_sample(masks[score.argmax(1)], grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    colour, alpha = texture[:, :3], texture[:, 3]
+    lift = relief(lay(cut, *chart(on.t_low, on.t_high)), bulge=dice.uniform(0.0, 0.2), low=dice.uniform(-0.4, 0.4))
+    form = (dice.uniform(0.3, 0.9), dice.uniform(0.05, 0.4), dice.uniform(-0.1, 0.1), lift)
+    if sources.plain:
+        middle = (colour * alpha[:, None]).sum((2, 3), keepdim=True) / alpha.sum((1, 2))[:, None, None, None].clamp_min(1)
+        return Garment(middle, torch.ones_like(alpha), alpha, torch.zeros_like(alpha), on.t_low, on.t_high, *form)
+    grey = colour.mean(1)
+    level = (grey * alpha).sum((1, 2)) / alpha.sum((1, 2)).clamp_min(1)
+    base = dice.colour(fabric.CLOTH + fabric.SURGICAL, wild=0.3)
+    dyed = fabric.dye(base, laid, dice, prints=0.5, photos=sources.photos, fabrics=sources.fabrics)
+    redone = dice.chance(0.55)
+    tone = torch.where(per_sample(redone), (grey / per_sample(level.clamp_min(0.05))).clamp(0, 1.6), 1.0)
+    colour = torch.where(redone[:, None, None, None], dyed, colour)
+    return Garment(colour, tone, alpha, wrinkles(laid, dice, amount=(0.0, 0.02)) * alpha, on.t_low, on.t_high, *form)
