@@ -69,6 +69,7 @@ def write_clip(
     matrix: Sequence[int] | None = None,
     colour: tuple[int, int, int, int] = (1, 1, 1, 1),
     options: dict[str, str] | None = None,
+    tags: dict[str, str] | None = None,
     audio: int = 0,
     subtitle: bool = False,
     attachment: bool = False,
@@ -90,6 +91,7 @@ def write_clip(
             stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
             stream.codec_context.time_base = time_base
             stream.time_base = time_base
+            stream.metadata.update(tags or {})
             context = stream.codec_context
             context.color_range, context.color_primaries, context.color_trc, context.colorspace = colour
             if aspect is not None:

@@ -48,6 +48,25 @@ def test_untagged_video_is_read_as_players_do() -> None:
         assert np.abs(crop.astype(int) - [200, 60, 90]).max() <= 2
 
 
+def test_hdr_looks_like_sdr_to_a_network_and_comes_back() -> None:
+    """In PQ at 10 bits, limited: 0 and 203 cd/m2 (58 % of the signal, BT.2408) and skin at about 60 (45 %)."""
+    raw = av.VideoFrame(96, 32, "yuv420p10le")
+    raw.colorspace, raw.color_range, raw.color_trc = 9, 1, 16
+    for plane, value in zip(raw.planes, (None, 512, 512), strict=True):
+        codes = np.frombuffer(plane, np.uint16).reshape(-1, plane.line_size // 2)
+        codes[:] = value if value is not None else np.repeat([64, 64 + 0.58 * 876, 64 + 0.45 * 876], 32)
+    frame = as_frame(raw)
+    before = planes_of(raw)
+    seen = [int(pixels.read_crop(frame, _shift(32 * index, 0), 32)[16, 16, 1]) for index in range(3)]
+    assert seen[0] == 0
+    assert 180 <= seen[1] <= 195
+    assert 115 <= seen[2] <= 150
+    crop = pixels.read_crop(frame, _shift(32, 0), 32)
+    pixels.paste_crop(frame, crop, np.ones((32, 32), np.float32), _shift(32, 0))
+    for plane, kept in zip(planes_of(raw), before, strict=True):
+        assert np.abs(plane.view(np.uint16).astype(int) - kept.view(np.uint16)).max() <= 3
+
+
 def test_chroma_is_taken_from_where_it_is_sited() -> None:
     """A chroma ramp sited on the left columns of 4:2:0 reads as a ramp without a shift."""
     raw = av.VideoFrame(64, 32, "yuv420p")

@@ -273,6 +273,14 @@ def test_odd_sizes_keep_their_size(tmp_path: Path) -> None:
         VideoWriter(tmp_path / "other.mp4", reader.info, codec="h264")
 
 
+@pytest.mark.parametrize("suffix", [".webm", ".mkv"])
+def test_transparency_of_webm_is_kept(tmp_path: Path, suffix: str) -> None:
+    source = write_clip(tmp_path / f"in{suffix}", frames=3, codec="libvpx-vp9", pix_fmt="yuva420p", tags={"alpha_mode": "1"})
+    _, writer = _copy(source, tmp_path / f"out{suffix}", preset="5")
+    assert _info(source).pix_fmt == _info(tmp_path / f"out{suffix}").pix_fmt == "yuva420p"
+    assert writer.warnings == []
+
+
 def test_transparency_that_is_lost_is_named(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mkv", frames=2, codec="ffv1", pix_fmt="yuva422p")
     _, writer = _copy(source, tmp_path / "out.mp4", **FAST)

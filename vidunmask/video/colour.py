@@ -33,6 +33,7 @@ class Coding:
     to_rgb: FloatArray  # (3, 4) or (3, 2) for gray: codes and a one to RGB
     from_rgb: FloatArray  # (3, 4) or (1, 4): RGB and a one to codes
     maximum: int  # the largest code
+    is_pq: bool = False  # R'G'B' is in PQ and goes through `from_pq` and `to_pq`
 
 
 def coding_of(native: av.VideoFrame, layout: Layout) -> Coding:
@@ -45,7 +46,32 @@ def coding_of(native: av.VideoFrame, layout: Layout) -> Coding:
     full = layout.always_full or native.color_range == RANGE_FULL
     if len(layout.components) == 1 and native.color_range != RANGE_LIMITED:
         full = True  # FFmpeg reads untagged gray as full range
-    return _coding(space, full, layout.depth, len(layout.components))
+    return _coding(space, full, layout.depth, len(layout.components), getattr(native, "color_trc", 2) == TRANSFER_PQ)
+
+
+def from_pq(signal: FloatArray) -> FloatArray:
+    """PQ in 0..1 as a picture that looks like SDR, in 0..1 and without loss of highlights; the inverse of `to_pq`.
+
+    Networks are trained on SDR, and PQ taken for SDR is dim and flat. Per channel: light by ST 2084, extended Reinhard with
+    the reference white of 203 cd/m2 (BT.2408) in the middle, a gamma of 2.2.
+    """
+    codes, shown = _pq_curve()
+    return np.interp(signal, codes, shown).astype(np.float32)
+
+
+def to_pq(shown: FloatArray) -> FloatArray:
+    """The PQ signal in 0..1 of a picture from `from_pq`."""
+    codes, values = _pq_curve()
+    return np.interp(shown, values, codes).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _pq_curve() -> tuple[FloatArray, FloatArray]:
+    codes = np.linspace(0, 1, 4096)
+    root = codes ** (1 / 78.84375)
+    light = (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125) * 10000 / 203
+    peak = 10000 / 203
+    return codes, (light * (1 + light / peak**2) / (1 + light)) ** (1 / 2.2)
 
 
 def _guess_space(native: av.VideoFrame) -> int:
@@ -55,7 +81,7 @@ def _guess_space(native: av.VideoFrame) -> int:
 
 
 @lru_cache(maxsize=64)
-def _coding(space: int, full: bool, depth: int, components: int) -> Coding:
+def _coding(space: int, full: bool, depth: int, components: int, is_pq: bool) -> Coding:
     maximum = (1 << depth) - 1
     unit = 1 << (depth - 8)
     if full or space == SPACE_RGB:
@@ -76,7 +102,7 @@ def _coding(space: int, full: bool, depth: int, components: int) -> Coding:
         to_linear = np.linalg.inv(linear)
     from_rgb = np.concatenate([linear * scale[:, None], offset[:, None]], axis=1)
     to_rgb = np.concatenate([to_linear / scale, -(to_linear @ (offset / scale))[:, None]], axis=1)
-    return Coding(to_rgb, from_rgb, maximum)
+    return Coding(to_rgb, from_rgb, maximum, is_pq)
 
 
 def _yuv_from_rgb(space: int) -> FloatArray:

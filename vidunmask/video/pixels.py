@@ -12,7 +12,7 @@ import numpy as np
 
 from vidunmask import geometry
 from vidunmask.types import ByteArray, FloatArray, Frame
-from vidunmask.video.colour import coding_of
+from vidunmask.video.colour import coding_of, from_pq, to_pq
 from vidunmask.video.formats import Component, Layout, SampleArray, component_views, layout_of
 
 _SHRINK_FROM = 1 / 1.5  # below this scale bilinear sampling skips pixels and aliases
@@ -128,7 +128,9 @@ def _blend(frame: Frame, image: SampleArray | FloatArray, alpha: FloatArray, nat
 
     coding = coding_of(native, layout)
     from_rgb = coding.from_rgb.copy()
-    if image.dtype == np.uint8:
+    if coding.is_pq:
+        image = to_pq(image / 255 if image.dtype == np.uint8 else image)
+    elif image.dtype == np.uint8:
         from_rgb[:, :3] /= 255
     codes = cv2.transform(np.ascontiguousarray(image, dtype=np.float32), from_rgb.astype(np.float32))
     codes = codes.reshape(*image.shape[:2], -1)
@@ -230,11 +232,14 @@ def _turn(image: ByteArray, turn: FloatArray) -> ByteArray:
 
 def _to_rgb(planes: list[SampleArray], frame: Frame, layout: Layout) -> ByteArray:
     """Components of equal size (h, w) as RGB uint8 (h, w, 3)."""
-    to_rgb = coding_of(frame.native, layout).to_rgb.copy()
-    to_rgb *= 255
+    coding = coding_of(frame.native, layout)
+    to_rgb = coding.to_rgb * (1 if coding.is_pq else 255)
     to_rgb[:, :-1] /= 1 << layout.shift
     stacked = cv2.merge(planes)
     matrix = to_rgb.astype(np.float32)
+    if coding.is_pq:
+        signal = np.clip(cv2.transform(stacked.astype(np.float32), matrix), 0, 1)
+        return np.rint(from_pq(signal) * 255).astype(np.uint8)
     if layout.dtype is np.uint8:
         return np.asarray(cv2.transform(stacked, matrix), np.uint8)  # it rounds and saturates
     return np.clip(np.rint(cv2.transform(stacked.astype(np.float32), matrix)), 0, 255).astype(np.uint8)

@@ -57,6 +57,7 @@ class VideoReader:
             self._stream = _main_video(self._container, self._path)
             self._stream.thread_type = "AUTO"
             self._stream.thread_count = threads
+            self._decoder = _decoder_with_alpha(self._stream, threads)
             for stream in self._container.streams:
                 if stream.index != self._stream.index:
                     stream.discard = Discard.all
@@ -131,7 +132,7 @@ class VideoReader:
                 continue
             self._hidden += bool(packet.is_discard)  # before the start that an edit list sets: decoded, not shown
             try:
-                natives = packet.decode()
+                natives = packet.decode() if self._decoder is None else self._decoder.decode(packet if packet.size else None)
             except AvEOFError:
                 continue
             except FFmpegError:
@@ -281,6 +282,17 @@ def _main_video(container: av.container.InputContainer, path: str) -> Any:
     if not decodable:
         raise InputError(f"{path}: this FFmpeg has no decoder for its video stream")
     return max(decodable, key=lambda s: (int(s.disposition) & 1, s.codec_context.width * s.codec_context.height, -s.index))
+
+
+def _decoder_with_alpha(stream: Any, threads: int) -> Any | None:
+    """FFmpeg's own VP8 and VP9 decoders ignore the transparency of WebM, libvpx does not; None where it is not needed."""
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(_codec(stream))
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    if tags.get("alpha_mode") != "1" or name is None or name not in av.codecs_available:
+        return None
+    decoder: Any = av.CodecContext.create(name, "r")
+    decoder.thread_count = threads
+    return decoder
 
 
 def _stream_info(stream: Any) -> StreamInfo:
