@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -18,6 +19,8 @@ from vidunmask.stages.memory import TrackMemory
 from vidunmask.types import ByteArray, Fill, FloatArray, Frame, FrameFaces
 
 _FLOW = 128  # side of the picture on which motion is estimated
+_CAST = 6.0  # grey levels: differences at the rim beyond this lose their say in the colour cast of the fill
+_REACH = 12.0  # pixels of 256 over which what remains at the rim is let go of
 _LARGE = 24.0  # grey levels: a difference at the rim this large is an edge (jaw, collar), not a tint
 _MOVED = 9.0  # grey levels by which a pixel may differ after motion compensation and still vouch for the past
 _JUMP = 30.0  # mean grey levels between frames after compensation: not the same scene any more
@@ -33,7 +36,8 @@ class _Past:
     small: ByteArray | None = None  # (F, F) grey crop, for motion
     tint: FloatArray | None = None  # (S/4, S/4, 3), the colour correction
     grain: float = 0.0  # grey levels
-    noise: ByteArray | FloatArray | None = None  # (S, S) float32, unit variance, the track's own
+    noise: FloatArray | None = None  # (S, S) float32, unit variance, the track's own
+    age: int = 0  # frames with grain
 
 
 class TemporalBlender:
@@ -65,7 +69,7 @@ class TemporalBlender:
         rim = RIM * len(hole) / 256
 
         trust, before = self._motion(past, fill.crop) if self.strength > 0 else (None, None)
-        tint = _tint(fill, ((depth > 0) & (depth <= rim)).astype(np.float32))
+        tint = _tint(fill, depth, rim)
         if past.tint is not None and trust is not None:
             keep = self.strength * float(trust.mean())
             tint = keep * past.tint + (1 - keep) * tint
@@ -77,7 +81,7 @@ class TemporalBlender:
         composed = np.where(hole[..., None] > 0, composed, fill.crop.astype(np.float32))
 
         past.composed, past.tint = composed, tint
-        picture = self._with_grain(past, fill, composed, hole, depth > rim) if self.grain else composed
+        picture = composed + self._grain(past, fill, composed, hole, depth > rim)[..., None] if self.grain else composed
         alpha = _smoothstep(depth / rim) * _border(size) * fill.opacity
         return np.clip(picture / 255, 0, 1, dtype=np.float32), alpha.astype(np.float32)
 
@@ -111,22 +115,27 @@ class TemporalBlender:
             return trust, past.composed
         return trust, cv2.remap(past.composed, _grid(size) + full, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
-    def _with_grain(self, past: _Past, fill: Fill, composed: FloatArray, hole: ByteArray, inner: FloatArray) -> FloatArray:
-        """Adds the noise that the picture has around the hole and the fill has not."""
-        detail = cv2.cvtColor(fill.crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        detail -= cv2.GaussianBlur(detail, (0, 0), 1.5)
-        around = (cv2.dilate(hole, np.ones((25, 25), np.uint8)) > 0) & (hole == 0)
-        if int(around.sum()) < 500 or int(inner.sum()) < 500:
-            return composed
-        filled = cv2.cvtColor(composed, cv2.COLOR_RGB2GRAY)
-        filled = filled - cv2.GaussianBlur(filled, (0, 0), 1.5)
-        # The median ignores edges and pores that are not noise (1.48 turns it into a standard deviation).
-        missing = (1.48 * float(np.median(np.abs(detail[around])))) ** 2 - (1.48 * float(np.median(np.abs(filled[inner])))) ** 2
-        target = min(_MAX_GRAIN, max(0.0, missing) ** 0.5)
-        past.grain = target if past.noise is None else 0.9 * past.grain + 0.1 * target
+    def _grain(self, past: _Past, fill: Fill, composed: FloatArray, hole: ByteArray, inner: ByteArray) -> FloatArray:
+        """The noise (S, S) that the picture has around the hole and the fill has not."""
         if past.noise is None:
             past.noise = _noise(fill.track_id, len(hole))
-        return composed + past.grain * past.noise[..., None]
+            past.grain = self._missing_grain(fill.crop, composed, hole, inner) or 0.0
+        elif past.age % 5 == 0:  # it changes slowly
+            measured = self._missing_grain(fill.crop, composed, hole, inner)
+            past.grain += 0.0 if measured is None else 0.4 * (measured - past.grain)
+        past.age += 1
+        return past.grain * past.noise
+
+    @staticmethod
+    def _missing_grain(crop: ByteArray, composed: FloatArray, hole: ByteArray, inner: ByteArray) -> float | None:
+        """By how much (standard deviation, grey levels) the surroundings are noisier than the fill; None if unknown."""
+        around = (cv2.dilate(hole, np.ones((25, 25), np.uint8)) > 0) & (hole == 0)
+        if int(around.sum()) < 500 or int(inner.sum()) < 500:
+            return None
+        # Hair, pores and edges are there too: the smooth quarter of the surroundings shows what is noise.
+        there = float(np.percentile(_detail(crop.astype(np.float32))[around], 25))
+        missing = there - float(np.median(_detail(composed)[inner]))
+        return min(_MAX_GRAIN, max(0.0, missing) ** 0.5)
 
 
 def blend(fills: Iterable[FrameFaces[Fill]], blender: TemporalBlender) -> Iterator[Frame]:
@@ -148,15 +157,48 @@ def blend(fills: Iterable[FrameFaces[Fill]], blender: TemporalBlender) -> Iterat
         yield frame
 
 
-def _tint(fill: Fill, rim: FloatArray) -> FloatArray:
-    """The colour (S/4, S/4, 3) to add to the fill so that it meets the skin at the rim (S, S) 0/1, smooth inside."""
-    size = len(rim) // 4
-    difference = cv2.subtract(fill.crop, fill.image, dtype=cv2.CV_32F)
-    most = cv2.transform(np.abs(difference), np.full((1, 3), 1 / 3, np.float32))
-    trust = rim / (1 + (cv2.GaussianBlur(most, (0, 0), 1.0) / _LARGE) ** 4)
-    weighted = cv2.resize(difference * trust[..., None], (size, size), interpolation=cv2.INTER_AREA)
-    weights = cv2.resize(trust, (size, size), interpolation=cv2.INTER_AREA)
-    return _pull_push(weighted, weights)
+def _detail(image: FloatArray) -> FloatArray:
+    """Variance (S, S) of the finest detail of a picture (S, S, 3), over about nine pixels."""
+    grey = cv2.transform(image, np.full((1, 3), 1 / 3, np.float32))
+    return cv2.blur((grey - cv2.GaussianBlur(grey, (0, 0), 1.5)) ** 2, (9, 9))
+
+
+def _tint(fill: Fill, depth: FloatArray, rim: float) -> FloatArray:
+    """The colour (S/4, S/4, 3) to add to the fill so that it meets the skin around the hole; ``depth`` (S, S) in pixels.
+
+    A network errs by a cast over the whole fill: a robust plane per channel. What differs from the plane on the rim itself is
+    local (the mask's shadow, a jaw line drawn elsewhere), so it is met at the rim and let go of inside.
+    """
+    size = len(depth) // 4
+    on_rim = ((depth > 0) & (depth <= rim)).astype(np.float32)
+    difference = cv2.subtract(fill.crop, fill.image, dtype=cv2.CV_32F) * on_rim[..., None]
+    share = cv2.resize(on_rim, (size, size), interpolation=cv2.INTER_AREA)
+    mean = cv2.resize(difference, (size, size), interpolation=cv2.INTER_AREA) / np.maximum(share, 1e-6)[..., None]
+    known = share > 0.05
+    if int(known.sum()) < 20:
+        return np.zeros((size, size, 3), np.float32)
+    plane = _robust_plane(mean, known)
+    rest = mean - plane
+    trust = share / (1 + (np.abs(rest).max(axis=2) / _LARGE) ** 4)
+    rest = _pull_push(rest * trust[..., None], trust)
+    inside = cv2.resize(depth, (size, size), interpolation=cv2.INTER_AREA) / (_REACH * len(depth) / 256)
+    return plane + rest * np.exp(-(inside**2))[..., None]
+
+
+def _robust_plane(values: FloatArray, known: ByteArray) -> FloatArray:
+    """The plane (H, W, 3) through values (H, W, 3) where ``known`` (H, W), outliers apart (Geman-McClure weights)."""
+    height, width = known.shape
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    basis = np.stack([np.ones_like(x), x / width - 0.5, y / height - 0.5], axis=2)  # (H, W, 3)
+    a, b = basis[known], values[known]
+    plane = np.zeros((3, 3), np.float32)
+    plane[0] = np.median(b, axis=0)
+    ridge = len(a) * np.diag(np.array([0, 0.03, 0.03], np.float32))
+    for _ in range(4):
+        error = np.abs(b - a @ plane).max(axis=1)
+        weighted = a / (1 + (error / _CAST) ** 2)[:, None] ** 2
+        plane = np.linalg.solve(weighted.T @ a + ridge, weighted.T @ b)
+    return basis @ plane
 
 
 def _pull_push(weighted: FloatArray, weights: FloatArray) -> FloatArray:
@@ -181,12 +223,14 @@ def _smoothstep(x: FloatArray) -> FloatArray:
     return x * x * (3 - 2 * x)
 
 
+@lru_cache(maxsize=4)
 def _border(size: int) -> FloatArray:
     """Alpha (S, S) that is zero on the crop's border and one `_BORDER` pixels inside."""
     ramp = _smoothstep(np.minimum(np.arange(size), np.arange(size)[::-1]).astype(np.float32) / _BORDER)
     return ramp[:, None] * ramp[None, :]
 
 
+@lru_cache(maxsize=4)
 def _grid(size: int) -> FloatArray:
     """The coordinates (S, S, 2) float32 of a picture's own pixels, for cv2.remap."""
     x, y = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
