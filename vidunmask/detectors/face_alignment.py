@@ -10,6 +10,7 @@ import hashlib
 import logging
 import math
 import os
+import pickle
 import tempfile
 import time
 import urllib.request
@@ -56,9 +57,10 @@ class FaceAlignmentDetector:
                 face_detector_kwargs={"filter_threshold": min_score},
                 compile=False,  # compiling takes minutes and is kept in the user's home
             )
-        except (RuntimeError, EOFError, KeyError, OSError) as error:
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+            cause = str(error).partition("\n")[0]
             files = " and ".join(FILES)
-            raise WeightsError(f"cannot load {files} from {_folder()} ({error}); delete them to have them fetched") from error
+            raise WeightsError(f"cannot load {files} from {_folder()} ({cause}); delete them to have them fetched") from error
 
     def detect(self, image: ByteArray, *, thorough: bool = False) -> list[Detection]:
         """See `Detector.detect`. S3FD finds small faces in one pass, so ``thorough`` changes nothing.

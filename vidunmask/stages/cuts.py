@@ -44,7 +44,7 @@ class CutDetector:
         if structure < max(self._structure, self._outlier * usual):
             return False
         colour = 0.5 * float(np.abs(last[1] - current[1]).sum())
-        if colour < self._colour:
+        if colour < self._colour * (1 if structure < 2 * self._structure else 1 / 3):  # two dark scenes share their few colours
             return False
         if _is_pan(last[0], grey):
             return False

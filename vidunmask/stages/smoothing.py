@@ -134,6 +134,6 @@ def _fit(times: FloatArray, values: FloatArray, trust: FloatArray, sigma: float)
     powers = np.stack([times**k for k in range(3 if inside else 2)], axis=1) / (1, sigma, sigma**2)[: 3 if inside else 2]
     weighted = powers * weights[:, None]
     # a little ridge on slope and curvature, for the case that the weights leave fewer samples than coefficients
-    ridge = np.diag([0.0, 1e-3, 1e-3][: powers.shape[1]]) * weights.sum()
+    ridge = np.diag([0.0, 1e-5, 1e-5][: powers.shape[1]]) * weights.sum()
     solution = np.linalg.solve(powers.T @ weighted + ridge + 1e-12 * np.eye(powers.shape[1]), weighted.T @ values)
     return np.array(solution[0])

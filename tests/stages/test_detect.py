@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from tests.stages.drawn_faces import DiscDetector, frame_with
+from vidunmask.stages.detect import FaceFinder, detect
+
+
+def centre(face) -> np.ndarray:
+    return (face.box[:2] + face.box[2:]) / 2
+
+
+def test_faces_are_followed_between_passes_where_they_are() -> None:
+    frames = [frame_with([(60 + 4 * i, 90, 20)], i) for i in range(12)]
+    detector = DiscDetector()
+    seen = list(detect(frames, detector, every=4))
+    assert [s.frame.index for s in seen] == list(range(12))
+    assert detector.passes == 3
+    for i, s in enumerate(seen):
+        assert len(s.faces) == 1
+        assert np.allclose(centre(s.faces[0]), [60 + 4 * i, 90], atol=2.0)
+        assert s.faces[0].detected == (i % 4 == 0)
+
+
+def test_a_face_that_appears_between_passes_is_followed_back_to_its_first_frame() -> None:
+    frames = [frame_with([(100, 90, 20)] if i >= 5 else [], i) for i in range(12)]
+    seen = list(detect(frames, DiscDetector(), every=4))
+    assert [len(s.faces) for s in seen] == [0] * 5 + [1] * 7
+
+
+def test_a_pass_that_misses_a_new_face_is_made_good_by_the_next() -> None:
+    frames = [frame_with([(100, 90, 20)], i) for i in range(6)]
+    seen = list(detect(frames, DiscDetector(blind=[0]), every=3))
+    assert [len(s.faces) for s in seen] == [1] * 6
+
+
+def test_without_look_back_every_frame_is_returned_at_once() -> None:
+    finder = FaceFinder(DiscDetector(), every=3, look_back=0)
+    for i in range(6):
+        done = finder.step(frame_with([(100, 90, 20)], i))
+        assert [s.frame.index for s in done] == [i]
+    assert finder.flush() == []
+
+
+def test_no_more_frames_are_held_than_look_back() -> None:
+    finder = FaceFinder(DiscDetector(), look_back=4)
+    returned = sum(len(finder.step(frame_with([], i))) for i in range(40))
+    assert returned == 36
+    assert len(finder.flush()) == 4
+
+
+def test_a_face_that_leaves_is_not_followed_any_more() -> None:
+    frames = [frame_with([(100, 90, 20)] if i < 7 else [], i) for i in range(12)]
+    assert [len(s.faces) for s in detect(frames, DiscDetector(), every=3)] == [1] * 7 + [0] * 5
+
+
+def test_a_cut_is_marked_and_gets_a_pass_of_its_own() -> None:
+    frames = [frame_with([(100, 90, 20)], i, scene=0) for i in range(5)]
+    frames += [frame_with([(220, 60, 25)], i, scene=1) for i in range(5, 9)]
+    seen = list(detect(frames, DiscDetector(), every=4))
+    assert [s.cut for s in seen] == [i == 5 for i in range(9)]
+    assert all(len(s.faces) == 1 for s in seen)
+    assert seen[5].faces[0].detected
+    assert np.allclose(centre(seen[5].faces[0]), [220, 60], atol=2.0)
+
+
+def test_a_new_face_is_not_followed_back_across_a_cut() -> None:
+    frames = [frame_with([(100, 90, 20)], i, scene=0) for i in range(3)]
+    frames += [frame_with([(100, 90, 20)], i, scene=1) for i in range(3, 6)]
+    seen = list(detect(frames, DiscDetector(blind=[0]), every=10))  # only the pass at the cut finds the face
+    assert [len(s.faces) for s in seen] == [0, 0, 0, 1, 1, 1]
+
+
+def test_several_faces_keep_apart() -> None:
+    frames = [frame_with([(60, 60, 18), (160, 90, 24), (270, 120, 12)], i) for i in range(5)]
+    for s in detect(frames, DiscDetector(), every=2):
+        assert len(s.faces) == 3
+
+
+def test_faces_below_the_least_size_are_left_alone() -> None:
+    frames = [frame_with([(60, 60, 8), (160, 90, 24)], i) for i in range(3)]
+    assert [len(s.faces) for s in detect(frames, DiscDetector(), min_size=30)] == [1, 1, 1]
+
+
+def test_a_detection_that_the_second_look_does_not_confirm_is_no_face() -> None:
+    class OnlyFromAfar(DiscDetector):
+        def detect(self, image, *, thorough=False):
+            return super().detect(image) if image.shape[0] != image.shape[1] else []
+
+    frames = [frame_with([(100, 90, 20)], i) for i in range(4)]
+    assert [len(s.faces) for s in detect(frames, OnlyFromAfar())] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("options", [{"every": 0}, {"look_back": -1}])
+def test_impossible_options_are_refused(options) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        FaceFinder(DiscDetector(), **options)
