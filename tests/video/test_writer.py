@@ -247,6 +247,16 @@ def test_every_other_stream_is_copied_packet_for_packet(tmp_path: Path, suffix: 
             assert one.data == other.data
 
 
+@pytest.mark.parametrize("suffix", [".ts", ".avi", ".nut", ".flv", ".m4v"])
+def test_other_containers_keep_frames_and_their_distances(tmp_path: Path, suffix: str) -> None:
+    source = write_clip(tmp_path / "in.mp4", audio=1, time_base=Fraction(1, 25))
+    _copy(source, tmp_path / f"out{suffix}", **FAST)
+    before, after = _times(source), _times(tmp_path / f"out{suffix}")
+    assert len(after) == len(before)
+    for a, b in zip(np.diff(before), np.diff(after), strict=True):
+        assert abs(a - b) <= Fraction(1, 1000)
+
+
 def test_tags_of_one_s_own_are_kept_in_mp4(tmp_path: Path) -> None:
     tags = {"title": "A title", "com.maker.take": "7", "location": "+20.9800+105.7800/"}
     source = write_clip(tmp_path / "in.mp4", frames=2, metadata=tags, container_options={"movflags": "use_metadata_tags"})

@@ -7,7 +7,7 @@ encoder's own) and are translated to what each encoder calls them (ffmpeg-codecs
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +15,7 @@ import av
 from av.error import FFmpegError
 
 from vidunmask.errors import DeviceError, UsageError
-from vidunmask.video.formats import best_format
+from vidunmask.video.formats import best_format, layout_of
 from vidunmask.video.info import VideoInfo
 
 FRAME_DURATION_FLAG = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame of a variable rate keeps its length
@@ -36,7 +36,7 @@ _ALIASES = {
 _FAMILY = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
 # Tried in this order where the family's own encoder cannot hold the picture (odd sizes, 12 bits, RGB) or the container that
 # codec.
-_FALLBACKS = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1", "mpeg4")
+_FALLBACKS = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1", "libvpx")
 _HARDWARE = ("_nvenc", "_qsv", "_vaapi", "_videotoolbox", "_amf", "_v4l2m2m", "_mf", "_vulkan", "_mediacodec", "_rkmpp")
 _REMEDIES = {
     "_nvenc": "an NVIDIA GPU with an encoder and its driver",
@@ -143,7 +143,7 @@ def plan_encoder(
             raise UsageError(f"--codec {codec}: no such encoder; try h264, hevc, av1, vp9, ffv1 or h264_nvenc")
         if not _holds(name, supported):
             raise UsageError(f"--codec {codec}: a .{container} file cannot hold it; choose another codec or output extension")
-        plan = _plan(name, like, crf, preset, pix_fmt)
+        plan = _plan(name, like, container, crf, preset, pix_fmt)
         reason = try_encoder(plan, like)
         if reason is None:
             return plan
@@ -158,7 +158,7 @@ def plan_encoder(
     lossy: list[EncoderPlan] = []
     reasons: list[str] = []
     for name in candidates:
-        plan = _plan(name, like, crf, preset, pix_fmt, strict=False)
+        plan = _plan(name, like, container, crf, preset, pix_fmt, strict=False)
         if plan.warnings:  # holds the picture only converted
             lossy.append(plan)
         elif (reason := try_encoder(plan, like)) is None:
@@ -202,7 +202,7 @@ def try_encoder(plan: EncoderPlan, like: VideoInfo) -> str | None:
     with av.logging.Capture() as logs:
         try:
             context: Any = av.CodecContext.create(plan.name, "w")
-            configure(context, plan, like, Fraction(1, 90000))
+            configure(context, plan, like, like.time_base)
             frame = av.VideoFrame(context.width, context.height, plan.pix_fmt)
             frame.pts = 0
             for plane in frame.planes:
@@ -217,14 +217,25 @@ def try_encoder(plan: EncoderPlan, like: VideoInfo) -> str | None:
 
 
 def _noting(plan: EncoderPlan, family: str, like: VideoInfo) -> EncoderPlan:
-    if plan.name == family:
-        return plan
-    note = f"{family} cannot hold {_picture(like, like.pix_fmt)} in this container; {plan.name} is used"
-    return EncoderPlan(plan.name, plan.pix_fmt, plan.options, plan.quality, plan.flags, (*plan.warnings, note))
+    """The plan with a word on what differs from the input, unless a loss said it already."""
+    notes = []
+    if plan.name != family:
+        notes.append(f"{family} cannot hold {_picture(like, like.pix_fmt)} in this container; {plan.name} is used")
+    before, after = layout_of(like.pix_fmt), layout_of(plan.pix_fmt)
+    if not plan.warnings and before and after and (before.depth, before.log2_chroma) != (after.depth, after.log2_chroma):
+        notes.append(f"{plan.name} does not know {like.pix_fmt}: {plan.pix_fmt} is written, which holds all of it")
+    return replace(plan, warnings=(*plan.warnings, *notes))
 
 
 def _plan(
-    name: str, like: VideoInfo, crf: float | None, preset: str | None, pix_fmt: str | None, *, strict: bool = True
+    name: str,
+    like: VideoInfo,
+    container: str,
+    crf: float | None,
+    preset: str | None,
+    pix_fmt: str | None,
+    *,
+    strict: bool = True,
 ) -> EncoderPlan:
     """The plan for one encoder; an option that it does not have raises only where it was asked for by name (``strict``)."""
     warnings: tuple[str, ...] = ()
@@ -262,6 +273,8 @@ def _plan(
     flags = FRAME_DURATION_FLAG | (2 if quality is not None else 0)  # AV_CODEC_FLAG_QSCALE
     if like.interlaced and name in ("libx264", "mpeg2video", "mpeg4"):
         flags |= _INTERLACED_FLAGS
+    if container == "avi":
+        options["bf"] = "0"  # AVI has no pts, only an order
     _add_hdr(name, options, like)
     return EncoderPlan(name, chosen, options, quality, flags, warnings)
 

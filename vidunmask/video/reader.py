@@ -151,10 +151,23 @@ class VideoReader:
             self.warnings.append(f"{self._concealed} frames are damaged, the decoder patched them up")
         if self._restamped:
             self.warnings.append(f"{self._restamped} frames had no, repeated or backward timestamps, which were repaired")
-        promised = max(0, self._stream.frames - self._hidden)
-        if broken or (promised and seen < promised - self._damaged):
+        # Elsewhere the number of frames is a guess, or counts repetitions that are stored as nothing.
+        promised = max(0, self._stream.frames - self._hidden) if "mp4" in self._container.format.name else 0
+        if broken or (promised and seen < promised - self._damaged) or self._ends_early():
             of = f" of {promised}" if promised else ""
             self.warnings.append(f"the file seems cut off or damaged: {seen}{of} frames could be read")
+
+    def _ends_early(self) -> bool:
+        """Whether the last frame lies well before the end that the header of the container gives."""
+        length, begin, last = self._container.duration, self._container.start_time, self._last_pts
+        if "matroska" not in self._container.format.name or not length or last is None:
+            return False
+        longest = Fraction(length + (begin or 0), 1_000_000)
+        return longest - last * self._time_base > max(Fraction(2), longest / 10) and not self._shares_duration()
+
+    def _shares_duration(self) -> bool:
+        """Whether another stream may be what makes the container longer than its video."""
+        return len(self._container.streams) > 1
 
     def _stamp(self, pts: int | None) -> int:
         """A pts greater than the last one: the frame's own wherever that is possible."""

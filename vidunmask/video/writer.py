@@ -20,6 +20,11 @@ from vidunmask.video.reader import ffmpeg_name
 from vidunmask.video.streams import StreamCopier, video_metadata
 from vidunmask.video.verify import Expected, verify
 
+# Muxers without a table of codecs name only their default one.
+_MORE_CODECS = {
+    "mpegts": {"h264", "hevc", "mpeg1video", "mpeg4"},
+    "mxf": {"h264", "prores", "dnxhd"},
+}
 _QUICKTIME = ("mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v")
 # What the mp4 muxer writes as iTunes tags; anything else it drops unless all tags are written the QuickTime way.
 _ITUNES_KEYS = {
@@ -128,7 +133,7 @@ class VideoWriter:
         like, time_base = self._like, self._like.time_base
         stream = self._output.add_stream(self.plan.name, rate=like.average_rate or 25)
         configure(stream.codec_context, self.plan, like, time_base)
-        stream.time_base = time_base
+        stream.time_base = 1 / like.average_rate if self._format == "avi" and like.average_rate else time_base
         stream.metadata.update(video_metadata(like.metadata))
         stream.disposition = like.disposition
         if like.display_matrix is not None:
@@ -206,7 +211,7 @@ def _container_of(target: Path) -> tuple[str, set[str]]:
     """FFmpeg's muxer for the extension of ``target`` and the codecs it holds; opens nothing."""
     try:
         with av.open(ffmpeg_name(target), "w") as probe:
-            return probe.format.name, set(probe.supported_codecs)
+            return probe.format.name, set(probe.supported_codecs) | _MORE_CODECS.get(probe.format.name, set())
     except (FFmpegError, ValueError) as error:
         extension = target.suffix or "without an extension"
         raise UsageError(f"{target}: no container is known for {extension}; use .mp4, .mkv, .mov or .webm") from error

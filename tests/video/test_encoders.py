@@ -1,0 +1,99 @@
+"""Which encoder is chosen, and what it is told."""
+
+from dataclasses import replace
+
+import av
+import pytest
+
+from tests.video.clips import write_clip
+from vidunmask.errors import DeviceError, UsageError
+from vidunmask.video import encoders
+from vidunmask.video.encoders import plan_encoder
+from vidunmask.video.formats import best_format
+from vidunmask.video.info import VideoInfo
+from vidunmask.video.reader import VideoReader
+
+ALL = set(av.codecs_available)
+
+
+@pytest.fixture(scope="module")
+def like(tmp_path_factory: pytest.TempPathFactory) -> VideoInfo:
+    path = write_clip(tmp_path_factory.mktemp("clips") / "in.mp4", frames=2, size=(144, 256))
+    with VideoReader(path) as reader:
+        return reader.info
+
+
+@pytest.mark.parametrize(
+    ("codec", "encoder"),
+    [("h264", "libx264"), ("hevc", "libx265"), ("av1", "libsvtav1"), ("vp9", "libvpx-vp9"), ("mjpeg", "libx264")],
+)
+def test_the_family_of_the_input_is_kept(like: VideoInfo, codec: str, encoder: str) -> None:
+    assert plan_encoder(replace(like, codec=codec), ALL, "mkv").name == encoder
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("h264_nvenc", {"cq": "23", "preset": "p7", "rc": "vbr", "b": "0"}),
+        ("hevc_qsv", {"global_quality": "23", "preset": "veryslow"}),
+        ("h264_amf", {"qp_i": "23", "qp_p": "23", "rc": "cqp", "quality": "quality"}),
+        ("libsvtav1", {"crf": "23", "preset": "2"}),
+        ("libvpx-vp9", {"crf": "23", "b": "0", "cpu-used": "0"}),
+        ("libx264", {"crf": "23", "preset": "veryslow"}),
+    ],
+)
+def test_quality_and_speed_are_told_in_the_encoder_s_own_words(
+    like: VideoInfo, monkeypatch: pytest.MonkeyPatch, codec: str, options: dict[str, str]
+) -> None:
+    if codec not in av.codecs_available:
+        pytest.skip(f"this FFmpeg has no {codec}")
+    monkeypatch.setattr(encoders, "try_encoder", lambda plan, like: None)
+    plan = plan_encoder(like, ALL, "mp4", codec=codec, crf=23, preset="veryslow")
+    assert options.items() <= plan.options.items()
+    assert plan.is_hardware == (not codec.startswith("lib"))
+
+
+def test_a_hardware_encoder_that_does_not_start_is_named_with_its_remedy(
+    like: VideoInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoders, "try_encoder", lambda plan, like: "no such device")
+    for codec in ("h264_nvenc", "av1_qsv", "h264_nothing_vaapi", "hevc_videotoolbox"):
+        with pytest.raises(DeviceError, match=codec) as caught:
+            plan_encoder(like, ALL, "mp4", codec=codec)
+        assert "needs" in str(caught.value)
+        assert caught.value.exit_code == 5
+
+
+def test_the_trial_finds_what_an_encoder_refuses(like: VideoInfo) -> None:
+    plan = plan_encoder(like, ALL, "mp4", codec="h264")
+    assert encoders.try_encoder(plan, like) is None
+    assert encoders.try_encoder(plan, replace(like, size=(143, 255))) is not None
+    with pytest.raises(UsageError, match="veryfastest"):
+        plan_encoder(like, ALL, "mp4", codec="h264", preset="veryfastest")
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "encoder"),
+    [("yuv420p12le", "libx265"), ("gbrp", "libx264rgb"), ("yuv440p", "libx264"), ("yuvj422p", "libx264")],
+)
+def test_another_encoder_steps_in_rather_than_losing_precision(like: VideoInfo, pix_fmt: str, encoder: str) -> None:
+    plan = plan_encoder(replace(like, pix_fmt=pix_fmt), ALL, "mkv")
+    assert plan.name == encoder
+    assert bool(plan.warnings) == (pix_fmt != "yuvj422p")
+    assert not any("loses" in warning for warning in plan.warnings)
+
+
+@pytest.mark.parametrize(
+    ("source", "formats", "chosen", "lost"),
+    [
+        ("yuv420p", ["yuv420p", "yuv444p"], "yuv420p", ""),
+        ("yuv422p10le", ["yuv420p", "yuv444p10le"], "yuv444p10le", ""),
+        ("yuv420p10le", ["nv12", "p010le"], "p010le", ""),
+        ("yuv420p10le", ["yuv420p"], "yuv420p", "bit depth"),
+        ("yuva420p", ["yuv420p"], "yuv420p", "transparency"),
+        ("gray", ["yuv420p", "gray10le"], "gray10le", ""),
+        ("yuv444p", ["yuv420p", "gbrp"], "yuv420p", "chroma resolution"),
+    ],
+)
+def test_the_pixel_format_that_loses_least_is_chosen(source: str, formats: list[str], chosen: str, lost: str) -> None:
+    assert best_format(source, formats) == (chosen, lost)
