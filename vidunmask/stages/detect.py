@@ -175,12 +175,13 @@ class FaceFinder:
         """
         seen = face.seen
         region = self._detector.region(seen.landmarks)
-        look = self._look_again(frame, region)
+        beyond_doubt = detection is not None and detection.score >= 0.8 and seen.score >= _CERTAIN
+        look = seen.score if beyond_doubt else self._look_again(frame, region)
         if detection is None:
             return replace(face, seen=replace(seen, score=look)) if look >= MIN_SCORE else None
         if _disagree(region, self._detector.region(detection), self._detector.region_size):
             again = self._read(frame, detection)
-            if again is not None and again.score > seen.score:
+            if again is not None and again.score >= min(seen.score, _CERTAIN):
                 seen = again
         score = max(MIN_SCORE, min(look, detection.score))
         return replace(face, seen=replace(seen, score=score, detected=True))
