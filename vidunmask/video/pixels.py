@@ -215,7 +215,10 @@ def _cover(alpha: SampleArray, shape: tuple[int, ...], sampling: tuple[int, int]
 
 
 def _shrink(view: SampleArray, size: tuple[int, int]) -> SampleArray:
-    view = np.ascontiguousarray(view)
+    # Every second row will do where four or more become one: half the reading, and 4K is bound by memory.
+    while view.shape[0] >= 4 * size[1]:
+        view = view[::2]
+    view = view if view.strides[1] == view.itemsize else np.ascontiguousarray(view)
     if view.shape[1::-1] == size:
         return view
     shrink = min(view.shape[1] / size[0], view.shape[0] / size[1])
