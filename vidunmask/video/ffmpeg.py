@@ -109,4 +109,4 @@ def _run(source: str, path: Path, container: str, codecs: list[tuple[int, str]])
             process.wait()
     if process.returncode != 0:
         lines = said.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise InputError(f"{source}: ffmpeg could not convert its streams ({lines[-1]}); try without --convert-streams")
+        raise InputError(f"{source}: ffmpeg could not convert its streams ({lines[0]}); try without --convert-streams")

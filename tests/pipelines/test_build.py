@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from vidunmask.errors import DeviceError, UsageError, WeightsError
+from vidunmask.pipelines.build import build, choose_device, choose_dtype
+from vidunmask.pipelines.config import Config
+
+
+def test_a_device_that_is_not_there_is_an_error_that_names_what_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for name in ("cuda", "mps"):
+        with pytest.raises(DeviceError, match=rf"--device {name}: .*available: cpu"):
+            choose_device(name)
+    assert choose_device("auto") == torch.device("cpu")
+
+
+def test_the_automatic_choice_prefers_cuda_then_apple_then_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto").type == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto").type == "cuda"
+
+
+def test_precision_is_taken_at_its_word_and_chosen_by_the_hardware_otherwise(monkeypatch):
+    cpu = torch.device("cpu")
+    assert choose_dtype("float32", cpu) == torch.float32
+    assert choose_dtype("bfloat16", cpu) == torch.bfloat16
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    assert choose_dtype("auto", cpu) == torch.float32
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert choose_dtype("auto", cpu) == torch.bfloat16
+
+
+def test_the_parts_say_what_they_were_made_of(weights):
+    parts = build(Config(device="cpu", precision="float32", segmenter=weights.nowhere, inpainter=weights.inpainter))
+    assert (parts.device, parts.precision) == ("cpu", "float32")
+    assert list(parts.weights) == ["nowhere.safetensors", "inpainter.safetensors"]
+    assert all(len(digest) == 64 for digest in parts.weights.values())
+
+
+def test_weights_of_the_wrong_kind_are_refused(weights):
+    with pytest.raises(WeightsError, match="a segmenter is needed"):
+        build(Config(device="cpu", segmenter=weights.inpainter, inpainter=weights.inpainter))
+
+
+def test_an_unknown_detector_is_refused(weights):
+    with pytest.raises(UsageError, match="nobody"):
+        build(Config(device="cpu", detector="nobody", segmenter=weights.nowhere, inpainter=weights.inpainter))

@@ -1,0 +1,100 @@
+import logging
+import signal
+
+import pytest
+
+from vidunmask import __version__
+from vidunmask.errors import InputError
+from vidunmask.pipelines import cli
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Puts a function in the place of the program and gives back what it was called with."""
+    calls = []
+
+    def put(action=lambda rest: 0):
+        monkeypatch.setitem(cli._COMMANDS, "remove", lambda rest: calls.append(rest) or action(rest))
+        return calls
+
+    return put
+
+
+def test_the_word_remove_may_be_left_out_and_a_file_of_a_commands_name_is_given_with_its_folder(command):
+    calls = command()
+    assert cli.main(["a.mp4", "b.mp4"]) == 0
+    assert cli.main(["remove", "a.mp4", "b.mp4"]) == 0
+    assert cli.main(["./remove", "b.mp4"]) == 0
+    assert calls == [["a.mp4", "b.mp4"], ["a.mp4", "b.mp4"], ["./remove", "b.mp4"]]
+
+
+def test_an_error_is_one_line_and_its_own_code(command, capsys):
+    def fail(rest):
+        raise InputError("a.mp4: is broken")
+
+    command(fail)
+    assert cli.main(["a.mp4", "b.mp4"]) == 3
+    assert capsys.readouterr().err == "vidunmask: a.mp4: is broken\n"
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_too_and_its_trace_comes_on_request(command, capsys):
+    def fail(rest):
+        raise KeyError("first line\nsecond line")
+
+    command(fail)
+    assert cli.main(["a.mp4", "b.mp4"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "KeyError" in said
+    assert "--verbose" in said
+    assert cli.main(["a.mp4", "b.mp4", "--verbose"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_becomes_its_exit_code_and_the_handlers_are_put_back(command, number, code):
+    def stop(rest):
+        signal.raise_signal(number)
+
+    command(stop)
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    assert cli.main(["a.mp4", "b.mp4"]) == code
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_second_signal_does_not_disturb_the_cleaning_up(command):
+    cleaned = []
+
+    def stop(rest):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            cleaned.append(True)
+
+    command(stop)
+    assert cli.main(["a.mp4", "b.mp4"]) == 130
+    assert cleaned == [True]
+
+
+def test_help_and_version_exit_well(capsys):
+    for flag, shown in (("--help", "examples:"), ("--version", f"vidunmask {__version__}")):
+        with pytest.raises(SystemExit) as exit_:
+            cli.main([flag])
+        assert exit_.value.code == 0
+        assert shown in capsys.readouterr().out
+
+
+def test_missing_arguments_are_one_line(capsys):
+    assert cli.main([]) == 2
+    assert "INPUT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flags", "shown"), [((), ["a warning"]), (("verbose",), ["a detail", "a warning"]), (("quiet",), [])])
+def test_what_is_logged_is_shown_according_to_the_flags(flags, shown):
+    lines = []
+    with cli._logging(lines.append, quiet="quiet" in flags, verbose="verbose" in flags):
+        logging.getLogger("vidunmask.x").info("a detail")
+        logging.getLogger("vidunmask.x").warning("a warning")
+    assert len(lines) == len(shown)
+    assert all(word in line for word, line in zip(shown, lines, strict=True))
