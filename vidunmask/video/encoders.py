@@ -67,7 +67,7 @@ class _Dialect:
 
 
 # Defaults measured on 1080p clips at two cores: x264 veryfast 16 gives 48.8 dB luma at twice the speed of fast 17 (50.0 dB) and
-# a smaller file; x265 superfast 18 gives 51.7 dB at one and a half times the speed of veryfast.
+# a smaller file; x265 superfast 18 runs at one and a half times the speed of veryfast.
 _DIALECTS = {
     "libx264": _Dialect(16, preset="veryfast"),
     "libx264rgb": _Dialect(16, preset="veryfast"),
