@@ -140,6 +140,15 @@ def test_backward_and_repeated_time_stamps_neither_stall_nor_grow_the_window() -
     assert released + len(tracker.flush()) == len(order)
 
 
+def test_large_frames_shorten_the_window() -> None:
+    frames = [seen(i, seen_face(100, 90)) for i in range(20)]
+    tracker = Tracker(max_bytes=4 * frames[0].nbytes)
+    released = 0
+    for number, frame in enumerate(frames):
+        released += len(tracker.step(frame))
+        assert number + 1 - released <= 4
+
+
 def test_interpolated_landmarks_lie_between_those_at_the_ends() -> None:
     frames = [seen(i, *([] if i == 5 else [seen_face(100 + 4 * i, 90, 60 + i)])) for i in range(12)]
     t = run(frames)

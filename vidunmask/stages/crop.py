@@ -24,16 +24,20 @@ class CropCutter:
     """Smooths the alignment of each track over time and reads the crops.
 
     look_ahead: seconds of frames held back, so that the smoothed path does not lag; with 0 frames are returned at once and a
-    One-Euro filter smooths instead. size: side of the crops in pixels. max_frames bounds the window whatever the time stamps
-    say.
+    One-Euro filter smooths instead. size: side of the crops in pixels. max_frames and max_bytes bound the window
+    whatever the time stamps and the size of the frames.
     """
 
-    def __init__(self, *, look_ahead: float = 0.25, size: int = geometry.CROP_SIZE, max_frames: int = 16) -> None:
+    def __init__(
+        self, *, look_ahead: float = 0.25, size: int = geometry.CROP_SIZE, max_frames: int = 16, max_bytes: int = 128 << 20
+    ) -> None:
         if look_ahead < 0 or max_frames < 1:
             raise ValueError(f"look_ahead must be at least 0 and max_frames 1, not {look_ahead} and {max_frames}")
         self._look_ahead = look_ahead
         self._size = size
         self._max_frames = max_frames
+        self._max_bytes = max_bytes
+        self._bytes = 0  # of the frames in the window
         self._window: deque[tuple[FrameFaces[TrackedFace], list[Path]]] = deque()
         self._paths: dict[int, Path] = {}
         self._causal: dict[int, CausalSmoother] = {}
@@ -53,12 +57,14 @@ class CropCutter:
             path.append(now, _parameters(face), weight=face.score)
             paths.append(path)
         self._window.append((tracked, paths))
+        self._bytes += tracked.nbytes
         done = []
-        while len(self._window) > self._max_frames or now - float(self._window[0][0].frame.time) >= self._look_ahead:
+        while self._window and (now - float(self._window[0][0].frame.time) >= self._look_ahead or self._is_full()):
             done.append(self._release())
-            if not self._window:
-                break
         return done
+
+    def _is_full(self) -> bool:
+        return len(self._window) > self._max_frames or (self._bytes > self._max_bytes and len(self._window) > 1)
 
     def flush(self) -> list[FrameFaces[FaceCrop]]:
         """The frames still in the window, at the end of the stream."""
@@ -67,6 +73,7 @@ class CropCutter:
     def _release(self) -> FrameFaces[FaceCrop]:
         """Takes the oldest frame out of the window and cuts its crops."""
         tracked, paths = self._window.popleft()
+        self._bytes -= tracked.nbytes
         time = float(tracked.frame.time)
         smoothed = [path.smoothed(time, self._look_ahead) for path in paths]
         for path in paths:

@@ -20,6 +20,7 @@ MIN_SCORE = 0.3  # below it a face counts as lost; a masked face scores 0.3 in p
 _LOOK_SIZES = (160, 320)  # sides in pixels of the second look at a face; the larger only where the smaller leaves a doubt
 _LOOK_WIDTH = 1.85  # its width over that of the landmarks' region: a face is then 0.4 of it
 _CERTAIN = 0.6
+_HELD_BYTES = 128 << 20  # frames held back to follow faces into, whatever their number
 
 
 def detect(
@@ -110,9 +111,8 @@ class FaceFinder:
             followed += [_Followed(new, np.zeros(2)) for new in fresh]
         self._followed = _without_doubles(followed)
         self._held.append(FrameFaces(frame, tuple(face.seen for face in self._followed), cut))
-        ready = max(0, len(self._held) - self._look_back)
-        done += self._held[:ready]
-        del self._held[:ready]
+        while len(self._held) > min(self._look_back, max(1, _HELD_BYTES // max(frame.nbytes, 1))):
+            done.append(self._held.pop(0))
         return done
 
     def flush(self) -> list[FrameFaces[SeenFace]]:

@@ -54,7 +54,8 @@ class Tracker:
     A track starts where a detected face scores at least ``start`` (and takes in the weaker sightings just before), and goes on
     while it scores at least ``keep``. A gap of up to ``max_gap`` seconds is filled by interpolation, as far as it lies in the
     window of ``look_ahead`` seconds. A track that lasts less than ``min_duration`` seconds is taken for a false alarm, unless
-    it fills its whole shot. A cut ends all tracks. ``max_frames`` bounds the window whatever the time stamps say.
+    it fills its whole shot. A cut ends all tracks. ``max_frames`` and ``max_bytes`` bound the window whatever the time stamps
+    and the size of the frames; a window that is shorter for that fills shorter gaps.
 
     With ``look_ahead=0`` each frame is returned at once: no track is held back, and a lost face is carried on along its motion
     for ``coast`` seconds instead of being filled in afterwards.
@@ -70,6 +71,7 @@ class Tracker:
         min_duration: float = 0.15,
         coast: float = 0.15,
         max_frames: int = 32,
+        max_bytes: int = 256 << 20,
     ) -> None:
         if not 0 <= keep <= start <= 1:
             raise ValueError(f"thresholds must satisfy 0 <= keep <= start <= 1, not keep={keep}, start={start}")
@@ -82,6 +84,8 @@ class Tracker:
         self._min_duration = min(min_duration, look_ahead)
         self._coast = coast
         self._max_frames = max_frames
+        self._max_bytes = max_bytes
+        self._bytes = 0  # of the frames in the window
         self._tracks: dict[int, _Track] = {}
         self._window: deque[_Slot] = deque()
         self._next_track = 0
@@ -97,6 +101,7 @@ class Tracker:
             done = self._end_shot()
             self._shot_start = slot.number
         self._window.append(slot)
+        self._bytes += slot.frame.nbytes
         faces = [face for face in seen.faces if face.score >= self._keep]
         pairs = _associate([t for t in self._tracks.values() if not t.ended], faces, slot.time)
         for old, face in pairs:
@@ -108,15 +113,16 @@ class Tracker:
         for old in self._tracks.values():
             too_long = slot.time - old.last_time > self._max_gap or slot.number - old.last_slot > self._max_frames
             old.ended = old.ended or too_long
-        while self._window and (
-            len(self._window) > self._max_frames or slot.time - self._window[0].time >= self._look_ahead
-        ):
+        while self._window and (slot.time - self._window[0].time >= self._look_ahead or self._is_full()):
             done.append(self._release())
         return done
 
     def flush(self) -> list[FrameFaces[TrackedFace]]:
         """The frames still in the window, at the end of the stream."""
         return self._end_shot()
+
+    def _is_full(self) -> bool:
+        return len(self._window) > self._max_frames or (self._bytes > self._max_bytes and len(self._window) > 1)
 
     def _end_shot(self) -> list[FrameFaces[TrackedFace]]:
         """Ends all tracks and empties the window."""
@@ -173,6 +179,7 @@ class Tracker:
     def _release(self) -> FrameFaces[TrackedFace]:
         """Takes the oldest frame out of the window with the faces of confirmed tracks."""
         slot = self._window.popleft()
+        self._bytes -= slot.frame.nbytes
         faces = []
         for old in self._tracks.values():
             entry = slot.entries.get(old.number) or self._coasting(old, slot)
