@@ -137,7 +137,7 @@ def _noise(size: int, dice: Dice, strength: float) -> Callable[[Tensor, Tensor, 
     plane = 0.75 * plane + 0.65 * plane.mean(0, keepdim=True) * 3**0.5  # grain is mostly grey
     coarse = F.avg_pool2d(plane, 3, 1, 1) * 1.8
     shot, read = strength * 0.0004 * torch.exp2(dice.uniform(-4, 2)), strength * 0.004 * torch.exp2(dice.uniform(-3, 1.8))
-    noisy, grainy = dice.chance(0.25 + 0.4 * strength), dice.chance(0.35)
+    noisy, grainy = dice.chance(0.25 + 0.4 * strength).tolist(), dice.chance(0.35).tolist()
 
     def add(part: Tensor, index: Tensor, some: Dice) -> Tensor:
         side = part.shape[-1]

@@ -148,15 +148,16 @@ def place(points: Tensor, pose: Pose) -> tuple[Tensor, Tensor]:
     return xy, torch.stack([across, down, F.normalize(torch.linalg.cross(across, down, dim=-1), dim=-1)], 1)
 
 
-def unfold(xy: Tensor, roll: Tensor) -> tuple[Tensor, Tensor]:
-    """Folds what the surface hides into thin bands at its outline, so that no two points share a pixel.
+def unfold(xy: Tensor, pose: Pose) -> tuple[Tensor, Tensor]:
+    """Folds what the surface hides outwards into a band along its outline, so that no two points share a pixel.
 
-    xy (B, R, C, 2) pixels; upright to the head, x may only grow with the column away from the middle and y with the row.
-    Returns the pixels and which vertices are in sight (B, R, C), 1 or 0.
+    xy (B, R, C, 2) pixels; upright to the head, x may only grow with the column away from the middle, and y with the row.
+    Returns the pixels and which vertices are in sight (B, R, C), 1 or 0: with them the outline is cut within the band, between
+    pixels.
     """
-    cos, sin = roll.cos()[:, None, None], roll.sin()[:, None, None]
+    cos, sin = pose.roll.cos()[:, None, None], pose.roll.sin()[:, None, None]
+    step = 0.005 * pose.scale[:, None, None]  # a third of a pixel of a 256-pixel crop
     x, y = xy[..., 0] * cos + xy[..., 1] * sin, xy[..., 1] * cos - xy[..., 0] * sin
-    step = 0.12
     middle = x.shape[2] // 2
     ramp = torch.arange(middle + 1, device=x.device, dtype=x.dtype) * step
     right = (x[:, :, middle:] - ramp).cummax(2).values + ramp
@@ -164,7 +165,7 @@ def unfold(xy: Tensor, roll: Tensor) -> tuple[Tensor, Tensor]:
     flat_x = torch.cat([left, right[:, :, 1:]], 2)
     ramp = torch.arange(x.shape[1], device=x.device, dtype=x.dtype)[:, None] * step
     flat_y = (y - ramp).cummax(1).values + ramp
-    seen = ((flat_x - x).abs() < 0.5) & ((flat_y - y).abs() < 0.5)
+    seen = ((flat_x - x).abs() < 2 * step) & ((flat_y - y).abs() < 2 * step)
     return torch.stack([flat_x * cos - flat_y * sin, flat_x * sin + flat_y * cos], -1), seen.to(x.dtype)
 
 

@@ -179,7 +179,7 @@ def _lay_on(garment: Garment, pose: Pose, size: int, *, stride: int) -> _Layer:
     points = drape(*chart(garment.t_low, garment.t_high), tent=garment.tent, ridge=garment.ridge, flare=garment.flare)
     points = torch.cat([points[..., :2], points[..., 2:] + garment.lift[..., None]], -1)
     xy, frame = place(points, pose)
-    xy, seen = unfold(xy, pose.roll)
+    xy, seen = unfold(xy, pose)
     return _Layer(rasterise(xy, size, stride), xy, frame, seen)
 
 

@@ -1,0 +1,55 @@
+"""What comes before a mask: where it is drawn, and what of the mask it takes away."""
+
+from __future__ import annotations
+
+import torch
+
+from tests.training.test_masked_faces import draw, head_landmarks
+from vidunmask.training import occluders
+from vidunmask.training.dice import Dice
+from vidunmask.training.head_surface import fit_pose
+from vidunmask.training.masked_faces import MaskSynthesizer
+
+
+def _dice(count: int) -> Dice:
+    return Dice(torch.Generator().manual_seed(0), torch.device("cpu"), count)
+
+
+def test_glasses_ring_the_eyes_and_leave_them_free() -> None:
+    landmarks = head_landmarks()[None].expand(8, -1, -1)
+    _, alpha = occluders.glasses(landmarks, fit_pose(landmarks), 256, _dice(8))
+    for eye in (range(36, 42), range(42, 48)):
+        x, y = landmarks[0, list(eye)].mean(0).round().long().tolist()
+        assert alpha[:, 0, y - 3 : y + 3, x - 3 : x + 3].max() < 0.05
+        assert (alpha[:, 0, y - 40 : y + 40, x].amax(1) > 0.5).all()
+    assert alpha[:, 0, 160:].max() == 0
+
+
+def test_hands_have_the_colour_of_the_skin_and_reach_the_lower_face() -> None:
+    landmarks = head_landmarks()[None].expand(32, -1, -1)
+    skin = torch.tensor([0.6, 0.4, 0.3]).expand(32, 3)
+    colour, alpha = occluders.hand(fit_pose(landmarks), skin, 256, _dice(32))
+    lower = alpha[:, 0, 120:240, 64:192].mean((1, 2))
+    assert (lower > 0.03).float().mean() > 0.8
+    tone = (colour * alpha).sum((2, 3)) / alpha.sum((2, 3))
+    assert ((tone[:, 0] > tone[:, 1]) & (tone[:, 1] > tone[:, 2])).float().mean() > 0.7  # a few wear gloves
+
+
+def test_dark_hair_beside_the_face_covers_the_sides_of_a_mask_and_light_hair_does_not() -> None:
+    phi = torch.linspace(-1.8, 1.8, 64).expand(12, 64, 64)
+    mask = torch.ones(12, 1, 64, 64)
+    skin = torch.full((12,), 0.7)
+    face = torch.where(phi.abs() < 1.0, 0.7, 0.1)[:, None].expand(-1, 3, -1, -1)
+    left = occluders.behind_hair(mask, face, skin, phi, _dice(12), share=1.0)
+    assert left[:, 0, :, :8].max() == 0
+    assert left[:, 0, :, 20:44].min() == 1
+    pale = torch.full_like(face, 0.6)
+    assert torch.equal(occluders.behind_hair(mask, pale, skin, phi, _dice(12), share=1.0), mask)
+
+
+def test_what_is_before_a_mask_is_no_mask() -> None:
+    free = draw(MaskSynthesizer(camera=0.0, occlusion=0.0), 24, kinds=["cloth"])
+    hidden = draw(MaskSynthesizer(camera=0.0, occlusion=5.0), 24, kinds=["cloth"])
+    assert hidden.mask.mean() < 0.95 * free.mask.mean()
+    change = (hidden.masked - hidden.truth).abs() * (hidden.mask == 0)
+    assert (change > 0.05).float().mean() < 0.05  # it is in the truth as well
