@@ -70,6 +70,14 @@ def test_a_rim_that_shows_an_edge_does_not_stain_the_fill():
     assert np.abs(result[120:180, 100:156] - truth[120:180, 100:156]).mean() < 4
 
 
+def test_a_rim_that_still_shows_the_mask_does_not_colour_the_fill():
+    truth = skin()
+    fill = fill_of(truth, truth)
+    fill.crop[:, :150][fill.mask[:, :150] > 0] = (40, 80, 220)  # the segmentation was too tight on one side
+    result = over(fill.crop, TemporalBlender(grain=False).step(fill, 0))
+    assert np.abs(result[150:200, 110:146] - truth[150:200, 110:146]).mean() < 4
+
+
 def test_no_seam_is_left_at_the_edge_of_the_hole():
     truth = skin()
     fill = fill_of(truth, truth + 10)
