@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -16,13 +18,14 @@ class PatchDiscriminator(nn.Sequential):
     def __init__(self, *, channels: int = 3, width: int = 64) -> None:
         layers: list[nn.Module] = []
         sizes = (channels, width, 2 * width, 4 * width, 8 * width)
-        for index, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for index, (a, b) in enumerate(pairwise(sizes)):
             layers += [spectral_norm(nn.Conv2d(a, b, 4, stride=2 if index < 3 else 1, padding=1)), nn.LeakyReLU(0.2)]
         super().__init__(*layers, spectral_norm(nn.Conv2d(sizes[-1], 1, 4, padding=1)))
 
 
 class FeaturePatchDiscriminator(nn.Sequential):
-    """The feature patch discriminator of CSA (Liu et al. 2019, §3.4): VGG relu3_3 features (B, 256, h, w) to scores (B, 1, ~h/2, ~w/2)."""
+    """The feature patch discriminator of CSA (Liu et al. 2019, §3.4): VGG relu3_3 features (B, 256, h, w) to scores (B, 1,
+    ~h/2, ~w/2)."""
 
     def __init__(self, *, channels: int = 256, width: int = 128) -> None:
         super().__init__(
@@ -32,4 +35,3 @@ class FeaturePatchDiscriminator(nn.Sequential):
             nn.LeakyReLU(0.2),
             spectral_norm(nn.Conv2d(width, 1, 3, padding=1)),
         )
-

@@ -2,8 +2,8 @@
 
     python -m vidunmask.training.evaluate --pack PACK --out FOLDER [--templates FOLDER]
 
-Writes ``evaluation.json``, ``evaluation.md`` and sheets of faces. Inpainting is measured twice: with the mask that the segmentation
-network finds (as the paper's Table 1) and with the true one. Needs OpenCV for Telea's method.
+Writes ``evaluation.json``, ``evaluation.md`` and sheets of faces. Inpainting is measured twice: with the mask that the
+segmentation network finds (as the paper's Table 1) and with the true one. Needs OpenCV for Telea's method.
 """
 
 from __future__ import annotations

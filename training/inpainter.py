@@ -2,8 +2,8 @@
 
     python -m vidunmask.training.inpainter --pack PACK --run RUN [--minutes 60]
 
-Defaults are the paper's. What a short budget on a CPU wants is set by flags: a higher --lr with --cooldown, adversarial losses that begin
-late (--adversarial-from), and VGG features at half size (--feature-scale 0.5).
+Defaults are the paper's. What a short budget on a CPU wants is set by flags: a higher --lr with --cooldown, adversarial losses
+that begin late (--adversarial-from), and VGG features at half size (--feature-scale 0.5).
 """
 
 from __future__ import annotations
@@ -52,12 +52,13 @@ def draw_masks(
 ) -> tuple[Tensor, Tensor]:
     """Truth (B, 3, S, S) and binary mask (B, 1, S, S) for a batch of faces.
 
-    The pipeline widens the segmented mask before it inpaints, so that no rim of fabric is left; training sees widened masks too.
+    The pipeline widens the segmented mask before it inpaints, so that no rim of fabric is left; training sees widened masks
+    too.
     """
     made = synthesizer(images, landmarks, generator, shapes_only=True)
     mask = (made.mask > 0.5).float()
     if grow:
-        radius = int(torch.randint(1, 6, (1,), generator=generator))
+        radius = int(torch.randint(1, 11, (1,), generator=generator))
         mask = F.max_pool2d(mask, 2 * radius + 1, stride=1, padding=radius)
     return made.truth, mask
 
@@ -85,7 +86,8 @@ def evaluate(
     """Mean figures of the composed image on ``val`` with fixed masks, and a sheet of 24 faces: masked, filled, truth."""
     generator = torch.Generator().manual_seed(2024)
     sums: dict[str, list[Tensor]] = {name: [] for name in ("psnr", "ssim", "l1", "psnr_masked", "l1_masked")}
-    rows, sheet = pack.rows[: limit or None], []
+    rows = pack.rows[: limit or None]
+    sheet: list[Tensor] = []
     network.eval()
     for start in range(0, len(rows), 16):
         images, landmarks, _ = draw_batch(pack, rows[start : start + 16], jitter=STILL, generator=generator, device=device)
@@ -98,7 +100,7 @@ def evaluate(
         sums["l1"].append(metrics.l1(result, truth))
         sums["psnr_masked"].append(metrics.psnr(result, truth, mask))
         sums["l1_masked"].append(metrics.l1(result, truth, mask))
-        if start == 0 or (start // 16) % max(1, len(rows) // 48) == 0 and len(sheet) < 24:
+        if len(sheet) < 24 and (start // 16) % max(1, len(rows) // 48) == 0:
             for index in range(min(8, len(images))):
                 sheet += [torch.stack([truth[index] * (1 - mask[index]), result[index], truth[index]])]
     return {name: float(torch.cat(values).mean()) for name, values in sums.items()}, torch.cat(sheet[:24])
@@ -255,11 +257,7 @@ def main(arguments: list[str] | None = None) -> None:
             },
             "adversarial_from": options.adversarial_from,
         }
-        log(
-            export(
-                options.export, average, kind="inpainter", network=NETWORK, arguments=settings, provenance=provenance
-            )
-        )
+        log(export(options.export, average, kind="inpainter", network=NETWORK, arguments=settings, provenance=provenance))
 
 
 if __name__ == "__main__":

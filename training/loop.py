@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import signal
 import time
 from collections import defaultdict
@@ -36,8 +35,8 @@ class Average:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for average, current in zip(self.network.parameters(), network.parameters(), strict=True):
             average.lerp_(current, 1 - decay)
-        for average, current in zip(self.network.buffers(), network.buffers(), strict=True):
-            average.copy_(current)
+        for kept, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
+            kept.copy_(buffer)
 
 
 class Checkpoint:
@@ -55,7 +54,7 @@ class Checkpoint:
         state = {name: part.state_dict() for name, part in self.parts.items()}
         partial = self.path.with_suffix(".partial")
         torch.save({"parts": state, "values": values}, partial)
-        os.replace(partial, self.path)
+        partial.replace(self.path)
 
     def load(self) -> dict[str, Any] | None:
         """Restores the parts and returns the values, or None where no checkpoint was written yet."""
@@ -68,7 +67,8 @@ class Checkpoint:
                     part.load_state_dict(stored["parts"][name])
         except (RuntimeError, KeyError, ValueError) as error:
             raise WeightsError(
-                f"{self.path}: does not fit this run ({str(error).splitlines()[0]}); use the options it was started with, or another --run"
+                f"{self.path}: does not fit this run ({str(error).splitlines()[0]}); "
+                "use the options it was started with, or another --run"
             ) from error
         return stored["values"]
 
@@ -131,8 +131,8 @@ class Clock:
 def learning_rate(images: int, *, base: float, epoch: int, total: int, cooldown: int, warmup: int = 0) -> float:
     """The rate after ``images`` images.
 
-    Without a cooldown the paper's schedule (§4.2): ``base``, and from epoch 20 on 2e-6 less an epoch (``epoch`` images each). With one,
-    ``base`` until the last ``cooldown`` images of ``total``, then linearly to zero, for runs shorter than 20 epochs.
+    Without a cooldown the paper's schedule (§4.2): ``base``, and from epoch 20 on 2e-6 less an epoch (``epoch`` images each).
+    With one, ``base`` until the last ``cooldown`` images of ``total``, then linearly to zero, for runs shorter than 20 epochs.
     """
     if images < warmup:
         return base * (images + 1) / warmup
@@ -153,7 +153,12 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
     add("--images", type=int, default=images, help="stop after so many images (default: %(default)s)")
     add("--minutes", type=float, default=1e9, help="stop after so much time, with a checkpoint")
     add("--lr", type=float, default=2e-4, help="base learning rate (default: %(default)s, the paper's)")
-    add("--cooldown", type=int, default=0, help="fall linearly to zero over the last so many images instead of the paper's schedule")
+    add(
+        "--cooldown",
+        type=int,
+        default=0,
+        help="fall linearly to zero over the last so many images instead of the paper's schedule",
+    )
     add("--ema", type=float, default=0.999, help="decay of the averaged weights (default: %(default)s)")
     add("--seed", type=int, default=0)
     add("--device", default="cpu", help="cpu, cuda or mps")

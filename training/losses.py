@@ -1,7 +1,7 @@
 """The losses of §3.2 as pure functions, and the frozen VGG-16 whose features two of them compare.
 
-Local supervision (the paper's contribution, Table 2) is not in the losses: it is a matter of what they are given, the composed image of
-eq. 1 or the raw output of the network.
+Local supervision (the paper's contribution, Table 2) is not in the losses: it is a matter of what they are given, the composed
+image of eq. 1 or the raw output of the network.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def compose(image: Tensor, fill: Tensor, mask: Tensor) -> Tensor:
 def reconstruction(fake: Tensor, real: Tensor, weight: Tensor) -> Tensor:
     """Eq. 7: L1 distance, averaged over the positions that ``weight`` (B, 1, H, W) selects.
 
-    Dividing by the selected area instead of the whole picture keeps the balance with the other terms the same for small and large
-    masks (EdgeConnect, whose weights 1, 0.1, 250 and 0.1 the paper took over, does the same).
+    Dividing by the selected area instead of the whole picture keeps the balance with the other terms the same for small and
+    large masks (EdgeConnect, whose weights 1, 0.1, 250 and 0.1 the paper took over, does the same).
     """
     return ((fake - real).abs() * weight).sum() / (fake.shape[1] * weight.sum()).clamp_min(1.0)
 
@@ -49,7 +49,8 @@ def style(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
 
 
 def relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
-    """Generator side of the relativistic average LSGAN (Jolicoeur-Martineau 2018, appendix D.2) for critic outputs of any shape.
+    """Generator side of the relativistic average LSGAN (Jolicoeur-Martineau 2018, appendix D.2) for critic outputs of any
+    shape.
 
     The paper cites this loss, but eq. 6 as printed rewards the generator for the reverse of what it describes (both signs are
     turned); the cited loss is used.
@@ -65,8 +66,8 @@ def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 class VGGFeatures(nn.Module):
     """Activations of VGG-16 after relu1_2, relu2_2 and relu3_3 for images (B, 3, H, W) in 0..1; frozen.
 
-    weights: a file with torchvision's key names (``features.N.weight``, any precision). None downloads torchvision's ImageNet weights
-    into torch's cache.
+    weights: a file with torchvision's key names (``features.N.weight``, any precision). None downloads torchvision's ImageNet
+    weights into torch's cache.
     """
 
     mean: Tensor
@@ -81,7 +82,9 @@ class VGGFeatures(nn.Module):
                 features = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features
             except OSError as error:
                 url = VGG16_Weights.IMAGENET1K_V1.url
-                raise WeightsError(f"VGG-16 could not be downloaded ({error}); fetch {url} and pass it with --vgg FILE") from error
+                raise WeightsError(
+                    f"VGG-16 could not be downloaded ({error}); fetch {url} and pass it with --vgg FILE"
+                ) from error
         else:
             features = vgg16(weights=None).features
             try:

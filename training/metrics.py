@@ -20,8 +20,8 @@ def psnr(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
 def ssim(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
     """Structural similarity (B,), eq. 11-14 with Wang et al.'s window: Gaussian, 11 x 11, sigma 1.5; c3 = c2 / 2.
 
-    Images (B, 3, H, W) in 0..1; each channel by itself, then the mean. As in the original, positions whose window leaves the picture
-    do not count.
+    Images (B, 3, H, W) in 0..1; each channel by itself, then the mean. As in the original, positions whose window leaves the
+    picture do not count.
     """
     offsets = torch.arange(11, dtype=a.dtype, device=a.device) - 5
     line = torch.exp(-(offsets**2) / (2 * 1.5**2))

@@ -1,9 +1,9 @@
 """Photos to a pack of aligned faces, which is what the training programs read.
 
-A pack is a folder: ``images.npy`` (N, 288, 288, 3) uint8, each face laid over the canonical template with 16 px of margin for jitter
-about the 256 px crop; ``faces.npz`` with ``landmarks`` (N, 68, 2) and ``photo_to_pack`` (N, 2, 3) in pack pixels, ``photo_size``
-(N, 2) height and width, and the strings ``photo``, ``split``, ``tier``, ``source``. Making one needs OpenCV (the detector and the warp); reading one
-does not, so that a machine with torch and numpy alone can train.
+A pack is a folder: ``images.npy`` (N, 288, 288, 3) uint8, each face laid over the canonical template with 16 px of margin for
+jitter about the 256 px crop; ``faces.npz`` with ``landmarks`` (N, 68, 2) and ``photo_to_pack`` (N, 2, 3) in pack pixels,
+``photo_size`` (N, 2) height and width, and the strings ``photo``, ``split``, ``tier``, ``source``. Making one needs OpenCV
+(the detector and the warp); reading one does not, so that a machine with torch and numpy alone can train.
 
     python -m vidunmask.training.pack PHOTOS PACK
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,8 +89,8 @@ def draw_batch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Crops with jitter: images (B, 3, 256, 256) in 0..1, landmarks (B, 68, 2) in crop pixels, valid (B, 1, 256, 256).
 
-    ``valid`` is 1 where the photo really had a picture; beyond its edge the pack repeats the edge, and no loss should count there.
-    The randomness is drawn on the CPU, so that a seed means the same on every device.
+    ``valid`` is 1 where the photo really had a picture; beyond its edge the pack repeats the edge, and no loss should count
+    there. The randomness is drawn on the CPU, so that a seed means the same on every device.
     """
     count, size = len(rows), geometry.CROP_SIZE
     noise = torch.randn(count, 4, generator=generator)
@@ -126,8 +125,11 @@ def draw_batch(
 
 # dlib's 68 points as they are numbered in a mirrored picture
 MIRROR68 = torch.tensor(
-    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+    [
+        *(*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)),
+        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
+        *(*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65),
+    ]
 )
 
 
@@ -153,8 +155,8 @@ class Order:
 def list_photos(folder: Path) -> list[dict[str, str]]:
     """The photos of a folder as rows ``file, split, tier, source``.
 
-    An ``images.csv`` with those columns is used where there is one; otherwise every picture below the folder counts, one in twenty (by
-    name) goes to ``val``, and the tier is ``A``.
+    An ``images.csv`` with those columns is used where there is one; otherwise every picture below the folder counts, one in
+    twenty (by name) goes to ``val``, and the tier is ``A``.
     """
     index = folder / "images.csv"
     if index.exists():
@@ -202,7 +204,7 @@ def build_pack(photos: Path, pack: Path, *, detector_name: str = "yunet") -> tup
             continue
         middle = np.array([padded.shape[1], padded.shape[0]]) / 2
         face = min(faces, key=lambda f: float(np.abs((f.box[:2] + f.box[2:]) / 2 - middle).sum()) - 100 * f.score)
-        points = np.asarray(detector.landmarks(padded, face)[0], float)
+        points = detectors.find_landmarks(detector, padded, face).points.astype(np.float64)
         to_pack = geometry.align(points)
         to_pack[:, 2] += MARGIN
         shrink = geometry.scale_of(to_pack)
@@ -224,17 +226,19 @@ def build_pack(photos: Path, pack: Path, *, detector_name: str = "yunet") -> tup
         for start in range(0, len(kept), 512):
             whole[start : start + 512] = images[start : start + 512][: len(kept) - start]
         whole.flush()
-        os.replace(pack / "images.cut.npy", pack / "images.npy")
+        (pack / "images.cut.npy").replace(pack / "images.npy")
         partial.unlink()
     else:
-        os.replace(partial, pack / "images.npy")
+        partial.replace(pack / "images.npy")
     np.savez(
         pack / "faces.npz",
         landmarks=np.asarray(landmarks, np.float32),
         photo_to_pack=np.asarray(transforms, np.float32),
         photo_size=np.asarray(sizes, np.int32),
         photo=np.asarray([row["file"] for row in kept]),
-        **{name: np.asarray([row[name] for row in kept]) for name in ("split", "tier", "source")},
+        split=np.asarray([row["split"] for row in kept]),
+        tier=np.asarray([row["tier"] for row in kept]),
+        source=np.asarray([row["source"] for row in kept]),
     )
     return len(kept), missed
 

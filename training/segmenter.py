@@ -1,6 +1,6 @@
 """Trains the segmentation network (§3.1) on masks drawn on the fly. Reads from top to bottom.
 
-    python -m vidunmask.training.segmenter --pack PACK --run RUN [--templates FOLDER] [--minutes 30]
+python -m vidunmask.training.segmenter --pack PACK --run RUN [--templates FOLDER] [--minutes 30]
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack
 
 NETWORK = "unet"
-# wider than the inpainter's: the segmenter is what must survive a badly placed crop, since everything after it can be mended by it
+# wider than the inpainter's: the segmenter is what must survive a badly placed crop, since everything after it can be mended
+# by it
 JITTER = Jitter(shift=4.5, scale=0.06, angle=0.07)
 
 
@@ -44,9 +45,12 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
 def evaluate(
     network: nn.Module, pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, limit: int | None = None
 ) -> tuple[dict[str, float], Tensor]:
-    """IoU of masked faces and false area of bare ones on ``val`` with fixed masks, and a sheet of 32: input, prediction in red."""
+    """IoU of masked faces and false area of bare ones on ``val`` with fixed masks, and a sheet of 32: input, prediction in
+    red."""
     generator = torch.Generator().manual_seed(2024)
-    overlaps, false_area, sheet = [], [], []
+    overlaps: list[Tensor] = []
+    false_area: list[Tensor] = []
+    sheet: list[Tensor] = []
     network.eval()
     rows = pack.rows[: limit or None]
     for start in range(0, len(rows), 16):
@@ -165,11 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
             "templates": str(options.templates.name) if options.templates else None,
             "started_from": options.start_from,
         }
-        log(
-            export(
-                options.export, average, kind="segmenter", network=NETWORK, arguments=settings, provenance=provenance
-            )
-        )
+        log(export(options.export, average, kind="segmenter", network=NETWORK, arguments=settings, provenance=provenance))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ from vidunmask.types import FloatArray
 
 CROP_SIZE = 256  # side of a crop in pixels, the size of the paper's images (§4.1)
 
-# The mean of 6,761 frontal faces, 68 points in dlib's order as FaceMesh places them, made symmetric, scaled so that the eyes lie
-# 64 px apart about (127.5, 104): the chin then stands at 219, and a scarf's worth of neck lies below it.
+# The mean of 6,761 frontal faces, 68 points in dlib's order as FaceMesh places them, made symmetric, scaled so that the eyes
+# lie 64 px apart about (127.5, 104): the chin then stands at 219, and a scarf's worth of neck lies below it.
 TEMPLATE68: FloatArray = np.array(
     [
         # jaw, from the picture's left to its right
         [56.2, 105.4], [56.7, 119.9], [57.8, 135.0], [60.3, 151.1], [64.6, 168.3], [71.0, 182.1], [88.0, 201.4], [104.6, 213.5],
         [127.5, 218.9],
-        [150.4, 213.5], [167.0, 201.4], [184.0, 182.1], [190.4, 168.3], [194.7, 151.1], [197.2, 135.0], [198.3, 119.9], [198.8, 105.4],
+        [150.4, 213.5], [167.0, 201.4], [184.0, 182.1], [190.4, 168.3], [194.7, 151.1], [197.2, 135.0],
+        [198.3, 119.9], [198.8, 105.4],
         # brows
         [69.1, 89.1], [75.3, 84.0], [85.0, 81.3], [97.8, 82.3], [112.5, 84.7],
         [142.5, 84.7], [157.2, 82.3], [170.0, 81.3], [179.7, 84.0], [185.9, 89.1],
@@ -31,12 +32,13 @@ TEMPLATE68: FloatArray = np.array(
         # mouth: outer, inner
         [99.1, 169.1], [111.4, 164.9], [119.2, 163.6], [127.5, 165.1], [135.8, 163.6], [143.6, 164.9], [155.9, 169.1],
         [143.2, 181.3], [135.9, 184.0], [127.5, 185.0], [119.1, 184.0], [111.8, 181.3],
-        [101.4, 169.5], [120.4, 170.1], [127.5, 170.5], [134.6, 170.1], [153.6, 169.5], [134.5, 174.7], [127.5, 175.3], [120.5, 174.7],
+        [101.4, 169.5], [120.4, 170.1], [127.5, 170.5], [134.6, 170.1], [153.6, 169.5],
+        [134.5, 174.7], [127.5, 175.3], [120.5, 174.7],
     ]
 )  # (68, 2), pixels of a 256 x 256 crop  # fmt: skip
 
-# How much each point counts when a crop is fitted. A mask moves the eyes by 0.017 of their distance and the jaw by 0.085, so the
-# upper face decides; the jaw has a say only because it keeps the scale of turned faces, whose eyes draw together.
+# How much each point counts when a crop is fitted. A mask moves the eyes by 0.017 of their distance and the jaw by 0.085, so
+# the upper face decides; the jaw has a say only because it keeps the scale of turned faces, whose eyes draw together.
 _WEIGHTS68: FloatArray = np.repeat([0.25, 0.7, 1.0, 0.15, 1.0, 0.05], [17, 10, 4, 5, 12, 20])
 
 

@@ -28,7 +28,7 @@ def test_a_changed_tensor_is_noticed(saved, tmp_path):
     path, _ = saved
     tensors = load_file(path)
     next(iter(tensors.values())).view(-1)[0] += 1
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         import json
 
         length = int.from_bytes(file.read(8), "little")
@@ -41,12 +41,12 @@ def test_a_changed_tensor_is_noticed(saved, tmp_path):
 def test_a_truncated_file_is_refused(saved):
     path, _ = saved
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match="tiny.safetensors"):
+    with pytest.raises(WeightsError, match=r"tiny\.safetensors"):
         weights.load(path, kind="segmenter")
 
 
 def test_weights_of_the_other_kind_are_refused(saved):
-    with pytest.raises(WeightsError, match="a inpainter is needed|inpainter is needed"):
+    with pytest.raises(WeightsError, match="inpainter is needed"):
         weights.load(saved[0], kind="inpainter")
 
 

@@ -8,7 +8,7 @@ from vidunmask import geometry
 from vidunmask.errors import InputError
 from vidunmask.networks import weights
 from vidunmask.training import inpainter, segmenter
-from vidunmask.training.pack import MARGIN, SIDE, STILL, Jitter, Order, draw_batch, open_pack
+from vidunmask.training.pack import MARGIN, SIDE, STILL, Jitter, Order, build_pack, draw_batch, open_pack
 
 COUNT = 12
 
@@ -57,6 +57,27 @@ def test_pack_knows_splits_and_tiers(pack):
         open_pack(pack, "train", tiers="C")
     with pytest.raises(InputError, match="not a pack"):
         open_pack(pack / "nowhere", "train")
+
+
+def test_photos_become_a_pack_of_aligned_faces(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    data = pytest.importorskip("skimage.data")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    portrait = data.astronaut()[:300, 60:360, ::-1]
+    for index in range(20):  # the twentieth, by name, goes to val
+        cv2.imwrite(str(photos / f"{index:02d}.png"), portrait)
+    cv2.imwrite(str(photos / "05.png"), np.full((120, 120, 3), 90, np.uint8))
+    kept, missed = build_pack(photos, tmp_path / "pack")
+    assert (kept, missed) == (19, ["05.png"])
+    faces = open_pack(tmp_path / "pack", "val")
+    assert len(faces) == 1
+    assert faces.images.shape == (19, SIDE, SIDE, 3)
+    eyes = faces.landmarks[0, 36:48].mean(axis=0) - MARGIN
+    np.testing.assert_allclose(eyes, geometry.TEMPLATE68[36:48].mean(axis=0), atol=4)
+    # where the pack says the photo's pixels went, they are
+    x, y = geometry.apply(geometry.invert(faces.photo_to_pack[0]), np.array([SIDE / 2, SIDE / 2])).round().astype(int)
+    np.testing.assert_allclose(faces.images[0, SIDE // 2, SIDE // 2], portrait[y, x, ::-1], atol=25)
 
 
 def test_a_still_crop_is_the_middle_of_the_pack(pack):

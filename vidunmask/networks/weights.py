@@ -1,7 +1,8 @@
 """Weights on disk: safetensors that carry how to rebuild their network, where they come from, and a hash.
 
-The metadata entry ``vidunmask`` is JSON: ``kind`` (segmenter or inpainter), ``network`` (module name), ``arguments`` (constructor),
-``provenance`` (how they were trained) and ``sha256`` (of the tensors, in sorted order). Loading is strict and runs no code from the file.
+The metadata entry ``vidunmask`` is JSON: ``kind`` (segmenter or inpainter), ``network`` (module name), ``arguments``
+(constructor), ``provenance`` (how they were trained) and ``sha256`` (of the tensors, in sorted order). Loading is strict and
+runs no code from the file.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ def find(name_or_path: Path | str) -> Path:
         return shipped[str(name_or_path)]
     path = Path(name_or_path)
     if not path.is_file():
-        raise WeightsError(f"{path}: no such weights; give a .safetensors file or one of: {', '.join(shipped) or 'none shipped'}")
+        raise WeightsError(
+            f"{path}: no such weights; give a .safetensors file or one of: {', '.join(shipped) or 'none shipped'}"
+        )
     return path
 
 
@@ -115,7 +118,9 @@ def read_card(name_or_path: Path | str) -> Card:
         fields = json.loads(metadata["vidunmask"])
         return Card(path=path, **{k: fields[k] for k in ("kind", "network", "arguments", "provenance", "sha256")})
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: not a weights file of vidunmask ({error}); it may be cut short or of another program") from error
+        raise WeightsError(
+            f"{path}: not a weights file of vidunmask ({error}); it may be cut short or of another program"
+        ) from error
 
 
 def load(name_or_path: Path | str, *, kind: str, device: torch.device | str = "cpu") -> nn.Module:
@@ -140,7 +145,8 @@ def load(name_or_path: Path | str, *, kind: str, device: torch.device | str = "c
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """Lays the 2-D convolutions' weights out channels-last, in place (``.to(memory_format=...)`` refuses networks with 3-D ones)."""
+    """Lays the 2-D convolutions' weights out channels-last, in place (``.to(memory_format=...)`` refuses networks with 3-D
+    ones)."""
     for parameter in network.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

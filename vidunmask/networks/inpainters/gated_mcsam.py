@@ -25,19 +25,20 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class GatedMCSAM(nn.Module):
-    """Fills the masked part of a face: image (B, 3, S, S) in 0..1 and mask (B, 1, S, S) in 0..1 to a raw fill (B, 3, S, S) in 0..1.
+    """Fills the masked part of a face: image (B, 3, S, S) in 0..1 and mask (B, 1, S, S) in 0..1 to a raw fill (B, 3, S, S) in
+    0..1.
 
     Four gated convolutions down, ``modules`` M-CSAMs, four gated convolutions up, with four skips by concatenation (Fig. 1).
     Each decoder layer convolves at the resolution of its skip and then doubles the size bilinearly.
 
     Preset ``paper`` has 44.0M parameters (the paper counts 44.7M, 1.5 % more): encoder widths 128-256-512-512 with 4 x 4
-    kernels of stride 2, each decoder layer as wide as the encoder layer whose skip it takes, 3 x 3 kernels, and three M-CSAMs of
-    512 channels. Preset ``compact`` is made for CPUs and live use: most of its work lies at a sixteenth of the area.
+    kernels of stride 2, each decoder layer as wide as the encoder layer whose skip it takes, 3 x 3 kernels, and three M-CSAMs
+    of 512 channels. Preset ``compact`` is made for CPUs and live use: most of its work lies at a sixteenth of the area.
 
     widths: channels of the four encoder layers. strides: of each, 1 or 2; S must be divisible by unshuffle times their product.
-    unshuffle: space-to-depth factor in front, and depth-to-space behind. coordinates: adds x and y in -1..1 as input, since crops
-    are aligned. hide_masked: replaces the masked pixels by mid-grey before the first layer, so that the look of a face mask cannot
-    leak into the fill (the paper leaves them in). attention=False is the ablation of Table 3.
+    unshuffle: space-to-depth factor in front, and depth-to-space behind. coordinates: adds x and y in -1..1 as input, since
+    crops are aligned. hide_masked: replaces the masked pixels by mid-grey before the first layer, so that the look of a face
+    mask cannot leak into the fill (the paper leaves them in). attention=False is the ablation of Table 3.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -25,8 +26,8 @@ class UNet(nn.Module):
     convolutional blocks, skips by concatenation. The paper's closing sigmoid is left to the loss and to the caller, where it is
     numerically safe.
 
-    widths: channels of the entry block and of the four encoder blocks. unshuffle: space-to-depth factor in front and depth-to-space
-    behind. S must be divisible by 16 * unshuffle.
+    widths: channels of the entry block and of the four encoder blocks. unshuffle: space-to-depth factor in front and
+    depth-to-space behind. S must be divisible by 16 * unshuffle.
     """
 
     def __init__(self, *, widths: Sequence[int], unshuffle: int = 1) -> None:
@@ -34,7 +35,7 @@ class UNet(nn.Module):
         self.unshuffle = unshuffle
         self.multiple = unshuffle * 2 ** (len(widths) - 1)
         self.enter = _pair(3 * unshuffle**2, widths[0])
-        self.encoder = nn.ModuleList(_pair(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.encoder = nn.ModuleList(_pair(a, b) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(
             _pair(deep + shallow, shallow) for shallow, deep in zip(widths[-2::-1], widths[:0:-1], strict=True)
         )
