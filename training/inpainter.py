@@ -9,7 +9,6 @@ that begin late (--adversarial-from), and VGG features at half size (--feature-s
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from vidunmask.errors import VidunmaskError
 from vidunmask.networks import weights
 from vidunmask.training import losses, metrics
 from vidunmask.training.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
-from vidunmask.training.loop import Average, Checkpoint, Clock, add_options, check_options, export, learning_rate, log_to
+from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack
 
@@ -133,31 +132,18 @@ def main(arguments: list[str] | None = None) -> None:
     forward: Any = torch.compile(network) if options.compile else network
 
     # --- resume -------------------------------------------------------------------------------------------------------
-    checkpoint = Checkpoint(
-        options.run / "checkpoint.pt",
-        {
-            "network": network,
-            "average": average.network,
-            "critics": critics,
-            "optimizer": optimizer,
-            "critic_optimizer": critic_optimizer,
-        },
+    run = Run(
+        options,
+        {"network": network, "critics": critics, "optimizer": optimizer, "critic_optimizer": critic_optimizer},
+        average=average,
+        order=order,
+        generator=generator,
     )
-    clock = Clock(images=0, total_images=options.images, minutes=options.minutes)
-    spent = 0.0  # seconds of training in earlier sessions of this run
-    stored = checkpoint.load()
-    if stored is not None:
-        clock.images = clock.start_images = order.position = stored["images"]
-        average.updates, spent = stored["updates"], stored["spent"]
-        generator.set_state(stored["generator"])
+    clock = run.clock
+    if clock.images:
         log(f"resumed at {clock.images} images")
     parameters = sum(p.numel() for p in network.parameters())
     log(f"{NETWORK} {options.preset}, {parameters / 1e6:.2f}M parameters, {len(train)} faces; {vars(options)}")
-
-    def save() -> None:
-        checkpoint.save(
-            images=clock.images, updates=average.updates, spent=spent + clock.elapsed, generator=generator.get_state()
-        )
 
     def report() -> dict[str, float]:
         figures, sheet = evaluate(average.network, val, synthesizer, device)
@@ -168,7 +154,6 @@ def main(arguments: list[str] | None = None) -> None:
     # --- the loop -----------------------------------------------------------------------------------------------------
     clock.listen()
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.precision == "bfloat16")
-    last_save = time.monotonic()
     for images_done in clock:
         rate = learning_rate(
             images_done, base=options.lr, epoch=len(train), total=options.images, cooldown=options.cooldown, warmup=1000
@@ -236,25 +221,14 @@ def main(arguments: list[str] | None = None) -> None:
             log(clock.line())
         if clock.due(options.evaluate_every, options.batch):
             report()
-        if time.monotonic() - last_save > 180:
-            save()
-            last_save = time.monotonic()
+        run.save_when_due()
 
     # --- the end ------------------------------------------------------------------------------------------------------
-    save()
+    run.save()
     figures = report()
     if options.export:
-        provenance = {
-            "images": clock.images,
-            "hours": round((spent + clock.elapsed) / 3600, 2),
-            "preset": options.preset,
-            "val": {name: round(value, 5) for name, value in figures.items()},
-            "sources": train.sources,
-            "tiers": train.tiers,
-            "started_from": options.start_from,
-            "losses": {
-                name: getattr(options, f"weight_{name}") for name in ("reconstruction", "perceptual", "style", "adversarial")
-            },
+        provenance = run.provenance(options, train, figures) | {
+            "losses": {n: getattr(options, f"weight_{n}") for n in ("reconstruction", "perceptual", "style", "adversarial")},
             "adversarial_from": options.adversarial_from,
         }
         log(export(options.export, average, kind="inpainter", network=NETWORK, arguments=settings, provenance=provenance))

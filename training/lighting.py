@@ -53,7 +53,9 @@ def fit_light(images: Tensor, xy: Tensor, frame: Tensor, seen: Tensor, garment: 
     fit = torch.linalg.solve(gram + ridge, (x * (weight * ratio)[..., None]).sum(1))
     direction = fit[:, 1:] + 0.12 * dice.randn(3)
     direction = direction + torch.stack([torch.zeros_like(level), -dice.uniform(0.0, 0.2), dice.uniform(0.0, 0.15)], 1)
-    direction = direction * (0.8 / direction.norm(dim=1, keepdim=True).clamp_min(0.8))
+    harsh = dice.chance(0.2)[:, None]  # sun or a lamp from one side, that even skin in a studio photo does not show
+    direction = torch.where(harsh, direction + 0.4 * dice.randn(3), direction)
+    direction = direction * (1 / direction.norm(dim=1, keepdim=True).clamp_min(1))
     bright = small.mean(1).flatten(1).kthvalue(int(0.96 * 64 * 64), dim=1).values
     mix = dice.rand()
     white = mix * torch.maximum(bright, 1.25 * level) + (1 - mix) * (1.75 * level).clamp(0.2, 1.1)
@@ -84,3 +86,12 @@ def shade(garment: Garment, frame: Tensor, light: Light, dice: Dice) -> Tensor:
     hollow = F.interpolate(around, size=(rows, columns), mode="bilinear", align_corners=False)[:, 0] - h
     dark = (1 - hollow * per_sample(dice.uniform(2.0, 6.0))).clamp_(0.6, 1.2)
     return lit.mul_(dark).clamp_(0.12, 1.7)
+
+
+def sun_and_shade(size: int, dice: Dice, *, share: float) -> Tensor:
+    """(B, 1, S, S) brightness of patches of shade that fall on face and mask alike, in a share of the pictures; else 1."""
+    chosen = dice.chance(share)
+    field = dice.noise(4, 4, (64, 64)) + per_sample(0.4 * dice.randn(1)[:, 0])[:, None]
+    edge = torch.sigmoid(field * torch.exp2(dice.uniform(2.0, 6.0))[:, None, None, None])
+    depth = (dice.uniform(0.15, 0.65) * chosen)[:, None, None, None]
+    return F.interpolate(1 - depth * edge, size=(size, size), mode="bilinear", align_corners=False)

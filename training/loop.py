@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vidunmask.errors import UsageError, WeightsError
 from vidunmask.networks import weights
+from vidunmask.training.pack import Order, Pack
 
 
 class Average:
@@ -126,6 +127,60 @@ class Clock:
         self.sums.clear()
         self.counted = 0
         return f"{self.images:>8d} images  {rate * 3600:6.0f}/h  left {left / 60:5.1f} min  {means}"
+
+
+class Run:
+    """Where a run stands: the clock, the order of the photos, the randomness and the averages, stored and resumed together."""
+
+    SAVE_SECONDS = 180
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        parts: dict[str, Any],
+        *,
+        average: Average,
+        order: Order,
+        generator: torch.Generator,
+    ) -> None:
+        self.average, self.order, self.generator = average, order, generator
+        self.checkpoint = Checkpoint(options.run / "checkpoint.pt", {**parts, "average": average.network})
+        self.clock = Clock(images=0, total_images=options.images, minutes=options.minutes)
+        self.spent = 0.0  # seconds of training before this start of the program
+        self._saved = time.monotonic()
+        stored = self.checkpoint.load()
+        if stored is not None:
+            self.clock.images = self.clock.start_images = order.position = stored["images"]
+            average.updates, self.spent = stored["updates"], stored["spent"]
+            generator.set_state(stored["generator"])
+
+    def save(self) -> None:
+        """Writes the checkpoint."""
+        self.checkpoint.save(
+            images=self.clock.images,
+            updates=self.average.updates,
+            spent=self.spent + self.clock.elapsed,
+            generator=self.generator.get_state(),
+        )
+        self._saved = time.monotonic()
+
+    def save_when_due(self) -> None:
+        """Writes the checkpoint where the last one is `SAVE_SECONDS` old."""
+        if time.monotonic() - self._saved > self.SAVE_SECONDS:
+            self.save()
+
+    def provenance(self, options: argparse.Namespace, pack: Pack, figures: dict[str, float]) -> dict[str, Any]:
+        """What the weights' file will say of how they were made."""
+        return {
+            "images": self.clock.images,
+            "hours": round((self.spent + self.clock.elapsed) / 3600, 2),
+            "preset": options.preset,
+            "val": {name: round(value, 5) for name, value in figures.items()},
+            "sources": pack.sources,
+            "tiers": pack.tiers,
+            "templates": options.templates.name if options.templates else None,
+            "started_from": Path(options.start_from).name if options.start_from else None,
+        }
 
 
 def learning_rate(images: int, *, base: float, epoch: int, total: int, cooldown: int, warmup: int = 0) -> float:

@@ -83,7 +83,7 @@ def surgical(dice: Dice, sources: Sources) -> Garment:
         - shadow * closed * per_sample(dice.uniform(0.02, 0.22))
         - stitches
     )
-    height = fold * closed + wrinkles(laid, dice, amount=(0.0, 0.03)) + puckers(laid, dice)
+    height = fold * closed + wrinkles(laid, dice, amount=(0.0, 0.055)) + puckers(laid, dice)
     return finish(on, laid, cut, form, dice, colour=colour, tone=tone, height=height)
 
 
@@ -140,6 +140,8 @@ def cloth(dice: Dice, sources: Sources) -> Garment:
     colour = fabric.lettering(
         colour, laid, dice, share=0.12, ink=ANY_INK, box=((-0.5, 0.5), (-0.35, 0.45), (0.15, 0.7), (0.05, 0.3))
     )
+    cap, pressed, raised = valve(laid, dice, share=0.08)
+    colour = over(colour, dice.colour(fabric.CLOTH), cap)
     bound = dice.chance(0.3)[:, None]
     edges = Lookup(-0.02, 0.2, colour.device)
     border = bound * cover(dice.uniform(0.03, 0.1)[:, None] - edges.at)
@@ -153,8 +155,8 @@ def cloth(dice: Dice, sources: Sources) -> Garment:
     fold, shadow = table(bent(laid, dice), *pleats(table, dice))
     closed = (0.3 + 0.7 * laid.a.abs().clamp_max(1)) * per_sample(dice.uniform(0.3, 1.3) * (boxy & dice.chance(0.5)))
     tone = fabric.fibres(dice, sources.size, amount=(0.0, 0.07)) - 0.35 * seam - stitches - hem - 0.25 * closed * shadow
-    height = fold * closed + wrinkles(laid, dice, amount=(0.0, 0.05)) + 0.5 * puckers(laid, dice) - 0.01 * seam + 0.012 * border
-    return finish(on, laid, cut, form, dice, colour=colour, tone=tone, height=height)
+    height = fold * closed + wrinkles(laid, dice, amount=(0.0, 0.07)) + 0.5 * puckers(laid, dice) - 0.01 * seam + 0.012 * border
+    return finish(on, laid, cut, form, dice, colour=colour, tone=tone.mul_(pressed), height=height + raised)
 
 
 def n95(dice: Dice, sources: Sources) -> Garment:
@@ -212,7 +214,7 @@ def n95(dice: Dice, sources: Sources) -> Garment:
     groove, step = edges(laid.inside, groove, 0.015 * cover(edges.at - width, 0.02) - 0.02 * groove)
     rib = line(laid.v, per_sample(dice.uniform(0.3, 0.75)), 0.02) * per_sample(dice.chance(0.35).float())
     tone = (fabric.fibres(dice, sources.size, amount=(0.0, 0.03)) - 0.18 * groove - 0.12 * rib).mul_(pressed)
-    height = step + 0.02 * rib + raised + wrinkles(laid, dice, amount=(0.0, 0.02), rows=6, columns=6)
+    height = step + 0.02 * rib + raised + wrinkles(laid, dice, amount=(0.0, 0.03), rows=6, columns=6)
     return finish(on, laid, cut, form, dice, colour=colour, tone=tone, height=height)
 
 
@@ -266,7 +268,7 @@ def kn95(dice: Dice, sources: Sources) -> Garment:
     panels = Lookup(-0.1, 1.1, colour.device)
     (joints,) = panels(bent(laid, dice), boat[:, None] * (line(panels.at, 0.28, 0.012) + line(panels.at, 0.74, 0.012)))
     tone = (fabric.fibres(dice, sources.size, amount=(0.0, 0.025)) - 0.16 * weld - crease - 0.22 * joints).mul_(pressed)
-    height = raised - 0.02 * weld + 0.02 * joints + wrinkles(laid, dice, amount=(0.0, 0.035), rows=7, columns=6)
+    height = raised - 0.02 * weld + 0.02 * joints + wrinkles(laid, dice, amount=(0.0, 0.055), rows=7, columns=6)
     return finish(on, laid, cut, form, dice, colour=colour, tone=tone, height=height)
 
 

@@ -21,7 +21,7 @@ from vidunmask.training.degrade import Camera
 from vidunmask.training.dice import Dice
 from vidunmask.training.garments import PLAIN_TEXTURE, TEXTURE, Garment, Sources, gather
 from vidunmask.training.head_surface import MAX_ANGLE, Pose, chart, drape, fit_pose, place, rasterise, unfold
-from vidunmask.training.lighting import Light, fit_light, shade
+from vidunmask.training.lighting import Light, fit_light, shade, sun_and_shade
 from vidunmask.training.mask_kinds import DRAWN, scarf
 from vidunmask.training.templates import load_templates, template
 
@@ -112,6 +112,8 @@ class MaskSynthesizer:
         truth = torch.lerp(images, painted, alpha * hangs)
         mask = occluders.behind_hair(alpha * worn, images, light.skin.mean(1), _angle(layer), dice, share=0.7 * self.occlusion)
         masked = torch.lerp(_shaded(truth, mask, layer, light, dice), painted, mask)
+        patches = sun_and_shade(images.shape[-1], dice, share=0.15 * self.camera.strength)
+        truth, masked = truth * patches, masked * patches
         truth, masked, mask = self._occlude(truth, masked, mask, landmarks, pose, light, dice)
         pair = torch.stack([masked, truth], 1) if with_truth else masked[:, None]
         pair = self.camera(pair, dice)
