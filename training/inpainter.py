@@ -23,7 +23,7 @@ from vidunmask.training import losses, metrics
 from vidunmask.training.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
 from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to
 from vidunmask.training.masked_faces import MaskSynthesizer
-from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack
+from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
 
 NETWORK = "gated_mcsam"
 
@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     # --- data ---------------------------------------------------------------------------------------------------------
     train, val = open_pack(options.pack, "train", tiers=options.tiers), open_pack(options.pack, "val")
     synthesizer = MaskSynthesizer()
-    order = Order(train.rows, seed=options.seed)
+    order = Order(turned_more_often(train), seed=options.seed)
     generator = torch.Generator().manual_seed(options.seed)
 
     # --- networks -----------------------------------------------------------------------------------------------------

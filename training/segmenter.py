@@ -18,7 +18,7 @@ from vidunmask.networks import weights
 from vidunmask.training import metrics
 from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to
 from vidunmask.training.masked_faces import MaskSynthesizer
-from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack
+from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
 
 NETWORK = "unet"
 # wider than the inpainter's: the segmenter is what must survive a badly placed crop, since everything after it can be mended
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
     # --- data ---------------------------------------------------------------------------------------------------------
     train, val = open_pack(options.pack, "train", tiers=options.tiers), open_pack(options.pack, "val")
     synthesizer = MaskSynthesizer(templates_folder=options.templates)
-    order = Order(train.rows, seed=options.seed)
+    order = Order(turned_more_often(train), seed=options.seed)
     generator = torch.Generator().manual_seed(options.seed)
 
     # --- network ------------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
             group["lr"] = rate
 
         faces, landmarks, _ = draw_batch(train, order.take(options.batch), jitter=JITTER, generator=generator, device=device)
-        made = synthesizer(faces, landmarks, generator)
+        made = synthesizer(faces, landmarks, generator, with_truth=False)
         network.train()
         with autocast:
             logits = forward(made.masked.contiguous(memory_format=torch.channels_last))

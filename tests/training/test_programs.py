@@ -8,7 +8,7 @@ from vidunmask import geometry
 from vidunmask.errors import InputError
 from vidunmask.networks import weights
 from vidunmask.training import inpainter, segmenter
-from vidunmask.training.pack import MARGIN, SIDE, STILL, Jitter, Order, build_pack, draw_batch, open_pack
+from vidunmask.training.pack import MARGIN, SIDE, STILL, Jitter, Order, build_pack, draw_batch, open_pack, turned_more_often
 
 COUNT = 12
 
@@ -105,6 +105,17 @@ def test_landmarks_stay_on_the_face_through_jitter_and_mirror(pack):
         for point in points[[36, 45]]:
             x, y = point.round().long().tolist()
             assert crop[0, y - 1 : y + 2, x - 1 : x + 2].mean() > 0.6
+
+
+def test_turned_faces_come_more_often(pack):
+    table = dict(np.load(pack / "faces.npz"))
+    # turning a head brings the nose, which stands out, towards one side
+    table["landmarks"][3, 27:36, 0] += 25
+    np.savez(pack / "faces.npz", **table)
+    faces = open_pack(pack, "train")
+    counts = np.bincount(turned_more_often(faces, times=4))
+    assert counts[3] == 4
+    assert (np.delete(counts, 3) == 1).all()
 
 
 def test_order_visits_every_face_once_an_epoch_and_resumes():
