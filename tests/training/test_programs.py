@@ -8,6 +8,7 @@ from vidunmask import geometry
 from vidunmask.errors import InputError
 from vidunmask.networks import weights
 from vidunmask.training import inpainter, segmenter
+from vidunmask.training.head_surface import HEAD
 from vidunmask.training.pack import MARGIN, SIDE, STILL, Jitter, Order, build_pack, draw_batch, open_pack, turned_more_often
 
 COUNT = 12
@@ -109,8 +110,9 @@ def test_landmarks_stay_on_the_face_through_jitter_and_mirror(pack):
 
 def test_turned_faces_come_more_often(pack):
     table = dict(np.load(pack / "faces.npz"))
-    # turning a head brings the nose, which stands out, towards one side
-    table["landmarks"][3, 27:36, 0] += 25
+    turn = np.deg2rad(30)
+    head = np.array(HEAD) @ np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]).T
+    table["landmarks"][3] = 64 * head[:, :2] + 140
     np.savez(pack / "faces.npz", **table)
     faces = open_pack(pack, "train")
     counts = np.bincount(turned_more_often(faces, times=4))
