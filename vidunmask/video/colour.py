@@ -111,6 +111,4 @@ def _yuv_from_rgb(space: int) -> FloatArray:
         return np.array([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0.0, -0.5]])
     red, blue = _LUMA_WEIGHTS[space]
     luma = np.array([red, 1 - red - blue, blue])
-    return np.stack(
-        [luma, (np.array([0, 0, 1]) - luma) / (2 * (1 - blue)), (np.array([1, 0, 0]) - luma) / (2 * (1 - red))]
-    )
+    return np.stack([luma, (np.array([0, 0, 1]) - luma) / (2 * (1 - blue)), (np.array([1, 0, 0]) - luma) / (2 * (1 - red))])

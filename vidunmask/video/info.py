@@ -97,9 +97,7 @@ def parse_mastering_display(data: bytes) -> str | None:
     values = [Fraction(numbers[i], numbers[i + 1]) for i in range(0, 20, 2)]
     red_x, red_y, green_x, green_y, blue_x, blue_y, white_x, white_y = (round(v * 50000) for v in values[:8])
     least, greatest = (round(v * 10000) for v in values[8:])
-    return (
-        f"G({green_x},{green_y})B({blue_x},{blue_y})R({red_x},{red_y})WP({white_x},{white_y})L({greatest},{least})"
-    )
+    return f"G({green_x},{green_y})B({blue_x},{blue_y})R({red_x},{red_y})WP({white_x},{white_y})L({greatest},{least})"
 
 
 def parse_content_light(data: bytes) -> str | None:

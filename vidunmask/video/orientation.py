@@ -22,9 +22,7 @@ class Orientation:
     exact: bool  # False where the matrix holds a turn that is no multiple of 90 degrees and was left out
 
 
-def orient(
-    size: tuple[int, int], *, matrix: tuple[int, ...] | None = None, aspect: Fraction | None = None
-) -> Orientation:
+def orient(size: tuple[int, int], *, matrix: tuple[int, ...] | None = None, aspect: Fraction | None = None) -> Orientation:
     """The orientation of a picture of ``size`` (height, width).
 
     ``matrix`` is a display matrix of nine integers (libavutil/display.h: p' = a p + c q, q' = b p + d q, 16.16 fixed point);

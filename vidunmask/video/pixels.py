@@ -99,8 +99,7 @@ def resample(
     scale = np.hypot(image_to_out[0, :2], image_to_out[1, :2])  # out pixels per image pixel, along x and along y
     if scale.min() < _SHRINK_FROM:
         target = [
-            max(1, int(np.ceil(side * s))) if s < _SHRINK_FROM else side
-            for side, s in zip((width, height), scale, strict=True)
+            max(1, int(np.ceil(side * s))) if s < _SHRINK_FROM else side for side, s in zip((width, height), scale, strict=True)
         ]
         image = cv2.resize(image, (target[0], target[1]), interpolation=cv2.INTER_AREA)
         grow = np.array([width / target[0], height / target[1]])
@@ -161,15 +160,11 @@ def _layout(frame: Frame) -> Layout:
     return layout
 
 
-def _covered(
-    native_to_crop: FloatArray, size: int, picture: tuple[int, int], layout: Layout
-) -> tuple[int, int, int, int]:
+def _covered(native_to_crop: FloatArray, size: int, picture: tuple[int, int], layout: Layout) -> tuple[int, int, int, int]:
     """The box xyxy of stored pixels that a crop needs, with a margin for the filters; never empty."""
     margin = 3 + 2 / geometry.scale_of(native_to_crop)
     far = size - 0.5
-    corners = geometry.apply(
-        geometry.invert(native_to_crop), np.array([[-0.5, -0.5], [far, -0.5], [-0.5, far], [far, far]])
-    )
+    corners = geometry.apply(geometry.invert(native_to_crop), np.array([[-0.5, -0.5], [far, -0.5], [-0.5, far], [far, far]]))
     low, high = corners.min(axis=0) - margin, corners.max(axis=0) + margin
     height, width = picture
     limit = np.array([width - 1, height - 1])
@@ -179,9 +174,7 @@ def _covered(
     return box
 
 
-def _aligned(
-    points: FloatArray, picture: tuple[int, int], layout: Layout
-) -> tuple[int, int, int, int] | None:
+def _aligned(points: FloatArray, picture: tuple[int, int], layout: Layout) -> tuple[int, int, int, int] | None:
     """The box xyxy around points (N, 2), grown to whole chroma samples and cut to the picture; None where nothing is left."""
     height, width = picture
     step_x, step_y = (1 << shift for shift in layout.log2_chroma)

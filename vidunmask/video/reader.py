@@ -81,9 +81,7 @@ class VideoReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
@@ -110,9 +108,7 @@ class VideoReader:
             pts = self._stamp(native.pts)
             native = self._conform(native)
             native.pts, native.time_base = pts, self._time_base
-            frame = Frame(
-                self._index, native, pts, self._time_base, self.info.display_size, self.info.native_to_display
-            )
+            frame = Frame(self._index, native, pts, self._time_base, self.info.display_size, self.info.native_to_display)
             self._index += 1
             return frame
 

@@ -85,9 +85,7 @@ class VideoWriter:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None:
                 self._finish()
@@ -230,5 +228,3 @@ def _converted(native: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:
     """The frame in another format with range and matrix as they are."""
     keep = native.color_range or None
     return native.reformat(format=pix_fmt, src_color_range=keep, dst_color_range=keep)
-
-
