@@ -84,6 +84,7 @@ class FaceCrop:
     track_id: int
     image: ByteArray  # (S, S, 3) RGB
     frame_to_crop: FloatArray  # (2, 3) similarity, display pixels to crop pixels
+    landmarks: FloatArray  # (68, 2) dlib order, crop pixels; under a mask they are the detector's guess
     score: float  # 0..1, from the track
     reset: bool
 
@@ -95,7 +96,7 @@ class Fill:
     track_id: int
     crop: ByteArray  # (S, S, 3) RGB, what the networks saw
     image: ByteArray  # (S, S, 3) RGB, the inpainted face; equals crop outside the mask
-    mask: FloatArray  # (S, S) float32 probability, 1 = face mask to remove
+    mask: FloatArray  # (S, S) float32 0/1, 1 = filled: the mask to remove and the rim over which the fill fades out
     frame_to_crop: FloatArray  # (2, 3)
     opacity: float  # 0..1; 0 where the face wears no mask and must not be touched
     confidence: float  # 0..1, mean certainty of the segmentation

@@ -55,7 +55,9 @@ def crops(masked, *, tracks=1, reset_at=()):
         frame = SimpleNamespace(index=index, pts=index, time=Fraction(index, 25), nbytes=0)
         reset = index == 0 or index in reset_at
         yield FrameFaces(
-            frame, tuple(FaceCrop(track, face(masked=on), np.eye(2, 3), 1.0, reset) for track in range(tracks)), cut=index == 3
+            frame,
+            tuple(FaceCrop(track, face(masked=on), np.eye(2, 3), TEMPLATE68, 1.0, reset) for track in range(tracks)),
+            cut=index == 3,
         )
 
 

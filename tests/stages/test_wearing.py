@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from vidunmask import geometry
 from vidunmask.errors import UsageError
 from vidunmask.stages.wearing import MaskWearing, Thresholds, lower_face
 
@@ -76,3 +77,18 @@ def test_a_chin_mask_stays_below_the_threshold_and_a_mask_below_the_nose_lies_ab
 def test_thresholds_in_the_wrong_order_are_refused_with_their_values():
     with pytest.raises(UsageError, match=r"start 0\.2, stop 0\.5"):
         Thresholds(start=0.2, stop=0.5)
+
+
+def test_landmarks_that_are_no_face_leave_the_canonical_one():
+    weights, region = lower_face(np.full((68, 2), -500.0), 256)
+    expected, expected_region = lower_face(geometry.TEMPLATE68, 256)
+    np.testing.assert_array_equal(weights, expected)
+    np.testing.assert_array_equal(region, expected_region)
+
+
+def test_the_lower_face_follows_a_turned_head():
+    turned = geometry.TEMPLATE68.copy()
+    turned[:, 0] = 128 + (turned[:, 0] - 128) * 0.5 + 20
+    weights, _ = lower_face(turned, 256)
+    columns = np.arange(256)
+    assert (weights.sum(axis=0) * columns).sum() == pytest.approx(148, abs=3)

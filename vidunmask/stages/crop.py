@@ -98,7 +98,8 @@ class CropCutter:
         for face, values in zip(tracked.faces, parameters, strict=True):
             frame_to_crop = geometry.resize(geometry.similarity_from_parameters(values), self._size)
             image = pixels.read_crop(tracked.frame, frame_to_crop, self._size)
-            crops.append(FaceCrop(face.track_id, image, frame_to_crop, face.score, face.reset))
+            landmarks = geometry.apply(frame_to_crop, face.landmarks)
+            crops.append(FaceCrop(face.track_id, image, frame_to_crop, landmarks, face.score, face.reset))
         return FrameFaces(tracked.frame, tuple(crops), tracked.cut)
 
 

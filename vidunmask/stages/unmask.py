@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vidunmask import geometry
 from vidunmask.errors import DeviceError
 from vidunmask.stages.holes import MaskSmoother, guide_of, hole_of
 from vidunmask.stages.memory import TrackMemory
@@ -111,6 +110,7 @@ class Segmented:
 
     crop: FaceCrop
     probability: FloatArray  # (S, S) float32
+    region: ByteArray  # (S, S) 0/1, the lower face
     guide: FloatArray  # (64, 64) float32, see holes.guide_of
     covered: float  # 0..1, share of the lower face under the mask
     opacity: float = 0.0
@@ -155,7 +155,6 @@ def _gather(items: Iterable[FrameFaces], *, min_faces: int, max_frames: int) -> 
 def _segment(
     crops: Iterable[FrameFaces[FaceCrop]], unmasker: Unmasker, *, min_faces: int, max_frames: int
 ) -> Iterator[FrameFaces[Segmented]]:
-    zones: dict[int, FloatArray] = {}  # weights of the lower face by crop size
     for group in _gather(crops, min_faces=min_faces, max_frames=max_frames):
         faces = [crop for item in group for crop in item.faces]
         done: deque[Segmented] = deque()
@@ -164,17 +163,11 @@ def _segment(
             failed = not np.isfinite(probability).all()
             if failed:
                 probability = np.zeros_like(probability)
-            size = len(probability)
-            if size not in zones:
-                zones[size] = lower_face(_template(size), size)[0]
-            covered = float((zones[size] * probability).sum())
-            done.append(Segmented(crop, probability, guide_of(crop.image), covered, failed=failed))
+            weights, region = lower_face(crop.landmarks, len(probability))
+            covered = float((weights * probability).sum())
+            done.append(Segmented(crop, probability, region, guide_of(crop.image), covered, failed=failed))
         for item in group:
             yield FrameFaces(item.frame, tuple(done.popleft() for _ in item.faces), item.cut)
-
-
-def _template(size: int) -> FloatArray:
-    return (geometry.TEMPLATE68 + 0.5) * (size / geometry.CROP_SIZE) - 0.5
 
 
 def _settle(
@@ -233,17 +226,13 @@ def _alone(items: Iterable[FrameFaces[Segmented]], thresholds: Thresholds | None
 def _inpaint(
     items: Iterable[FrameFaces[Segmented]], unmasker: Unmasker, *, min_faces: int, max_frames: int
 ) -> Iterator[FrameFaces[Fill]]:
-    regions: dict[int, ByteArray] = {}
     warned = False
     for group in _gather(items, min_faces=min_faces, max_frames=max_frames):
         holes: dict[int, FloatArray] = {}
         worn: list[Segmented] = []
         for face in (face for item in group for face in item.faces):
-            size = len(face.probability)
-            if size not in regions:
-                regions[size] = lower_face(_template(size), size)[1]
             if face.opacity > 0:
-                holes[id(face)] = hole_of(face.probability, regions[size])
+                holes[id(face)] = hole_of(face.probability, face.region)
                 if holes[id(face)].any():
                     worn.append(face)
         images = unmasker.inpaint([face.crop.image for face in worn], [holes[id(face)] for face in worn]) if worn else ()

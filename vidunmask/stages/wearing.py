@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vidunmask import geometry
 from vidunmask.errors import UsageError
 from vidunmask.types import ByteArray, FloatArray
 
 MOUTH_SHARE = 0.7  # of the weight; the chin has the rest, so that a chin mask alone stays below every sensible threshold
 _MOUTH = (31, 35, 54, 55, 57, 59, 48)  # dlib indices: nose wings, mouth corners, lower lip
+_LEAST = 0.002  # of the crop: a mouth or chin smaller than this is none
 _CHIN = (48, 54, 11, 10, 9, 8, 7, 6, 5)  # mouth corners and the lower jaw
 
 
@@ -24,7 +26,7 @@ def lower_face(landmarks: FloatArray, size: int) -> tuple[FloatArray, ByteArray]
     """Where a worn mask must lie, for landmarks (68, 2) in crop pixels.
 
     Returns weights (S, S) float32 that sum to 1, for the share covered, and a region (S, S) uint8 0/1: nose to chin, jaw to
-    jaw.
+    jaw. Where the landmarks leave no face to speak of (seen from behind, half out of the picture) the canonical face stands in.
     """
     import cv2
 
@@ -34,6 +36,9 @@ def lower_face(landmarks: FloatArray, size: int) -> tuple[FloatArray, ByteArray]
         return canvas.astype(np.float32)
 
     mouth, chin = polygon(_MOUTH), polygon(_CHIN)
+    if min(mouth.sum(), np.clip(chin - mouth, 0, 1).sum()) < _LEAST * size * size:
+        landmarks = geometry.TEMPLATE68 * (size / geometry.CROP_SIZE)
+        mouth, chin = polygon(_MOUTH), polygon(_CHIN)
     chin = np.clip(chin - mouth, 0, 1)
     weights = MOUTH_SHARE * mouth / mouth.sum() + (1 - MOUTH_SHARE) * chin / chin.sum()
     return weights.astype(np.float32), polygon((*range(2, 15), 30)).astype(np.uint8)
