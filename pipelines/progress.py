@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class ProgressBar:
-    """Frames, frames per second and time left, on stderr; one line a half-minute where stderr is no terminal."""
+    """Frames, frames per second and time left, on stderr; one line a half-minute where stderr is no terminal.
+
+    Nothing is shown before the first frame, so that an error before any work stands alone on its line.
+    """
 
     def __init__(self, *, unit: str = "frame") -> None:
+        self._unit = unit
+        self._bar: tqdm | None = None
+
+    def __call__(self, done: int, expected: int | None) -> None:
+        """Shows ``done`` of ``expected`` frames; an estimate that turns out too small is raised."""
+        total = None if expected is None else max(expected, done)
+        if self._bar is None:
+            self._bar = self._open(total)
+        if self._bar.total != total:
+            self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def _open(self, total: int | None) -> tqdm:
         from tqdm import tqdm
 
         terminal = sys.stderr.isatty()
-        self._bar = tqdm(
-            total=None,
-            unit=unit,
+        return tqdm(
+            total=total,
+            unit=self._unit,
             file=sys.stderr,
             mininterval=0.2 if terminal else 30.0,
             dynamic_ncols=terminal,
@@ -23,19 +43,16 @@ class ProgressBar:
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} {rate_fmt}, {remaining} left",
         )
 
-    def __call__(self, done: int, expected: int | None) -> None:
-        """Shows ``done`` of ``expected`` frames; an estimate that turns out too small is raised."""
-        total = None if expected is None else max(expected, done)
-        if self._bar.total != total:
-            self._bar.total = total
-        self._bar.update(done - self._bar.n)
-
     def say(self, message: str) -> None:
-        """Prints a line above the bar."""
-        self._bar.write(message, file=sys.stderr)
+        """Prints a line, above the bar where there is one."""
+        if self._bar is None:
+            print(message, file=sys.stderr)
+        else:
+            self._bar.write(message, file=sys.stderr)
 
     def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()

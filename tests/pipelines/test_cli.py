@@ -98,3 +98,11 @@ def test_what_is_logged_is_shown_according_to_the_flags(flags, shown):
         logging.getLogger("vidunmask.x").warning("a warning")
     assert len(lines) == len(shown)
     assert all(word in line for word, line in zip(shown, lines, strict=True))
+
+
+def test_an_error_before_any_work_is_the_only_line(tmp_path, capfd):
+    assert cli.main([str(tmp_path / "missing.mp4"), str(tmp_path / "out.mp4")]) == 3
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert "missing.mp4" in err
