@@ -171,7 +171,7 @@ def test_bfloat16_gives_nearly_the_same_fill():
 
 
 def region():
-    return lower_face(TEMPLATE68, SIZE)[1]
+    return lower_face(TEMPLATE68, SIZE).region
 
 
 def test_a_hole_reaches_safely_beyond_the_mask_and_drops_what_is_elsewhere():

@@ -163,9 +163,9 @@ def _segment(
             failed = not np.isfinite(probability).all()
             if failed:
                 probability = np.zeros_like(probability)
-            weights, region = lower_face(crop.landmarks, len(probability))
-            covered = float((weights * probability).sum())
-            done.append(Segmented(crop, probability, region, guide_of(crop.image), covered, failed=failed))
+            zones = lower_face(crop.landmarks, len(probability))
+            covered = zones.covered(probability)
+            done.append(Segmented(crop, probability, zones.region, guide_of(crop.image), covered, failed=failed))
         for item in group:
             yield FrameFaces(item.frame, tuple(done.popleft() for _ in item.faces), item.cut)
 

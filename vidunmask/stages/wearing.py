@@ -17,31 +17,51 @@ from vidunmask.errors import UsageError
 from vidunmask.types import ByteArray, FloatArray
 
 MOUTH_SHARE = 0.7  # of the weight; the chin has the rest, so that a chin mask alone stays below every sensible threshold
+CHEEKS_SAY = 1.75  # how much a covered share of the cheeks counts: a fifth of them keeps a mask that was worn
 _MOUTH = (31, 35, 54, 55, 57, 59, 48)  # dlib indices: nose wings, mouth corners, lower lip
+_CHEEKS = (2, 3, 48, 54, 13, 14, 30)  # jaw beside the nose, mouth corners, tip of the nose
 _LEAST = 0.002  # of the crop: a mouth or chin smaller than this is none
 _CHIN = (48, 54, 11, 10, 9, 8, 7, 6, 5)  # mouth corners and the lower jaw
 
 
-def lower_face(landmarks: FloatArray, size: int) -> tuple[FloatArray, ByteArray]:
-    """Where a worn mask must lie, for landmarks (68, 2) in crop pixels.
+@dataclass(frozen=True, slots=True, eq=False)
+class LowerFace:
+    """Where on a crop a worn mask must lie."""
 
-    Returns weights (S, S) float32 that sum to 1, for the share covered, and a region (S, S) uint8 0/1: nose to chin, jaw to
-    jaw. Where the landmarks leave no face to speak of (seen from behind, half out of the picture) the canonical face stands in.
+    front: FloatArray  # (S, S) float32 weights that sum to 1: mouth and chin
+    cheeks: FloatArray  # (S, S) float32 weights that sum to 1: beside and above the mouth, jaw to jaw
+    region: ByteArray  # (S, S) 0/1: nose to chin, jaw to jaw
+
+    def covered(self, probability: FloatArray) -> float:
+        """The share 0..1 of the lower face under a mask, for its probability (S, S).
+
+        A hand before the mouth hides the mask there, but not on both cheeks, where a mask under the chin never is. So either
+        zone can vouch for it.
+        """
+        cheeks = min(1.0, CHEEKS_SAY * float((self.cheeks * probability).sum()))
+        return max(float((self.front * probability).sum()), cheeks)
+
+
+def lower_face(landmarks: FloatArray, size: int) -> LowerFace:
+    """The zones of a crop with landmarks (68, 2) in crop pixels.
+
+    Where the landmarks leave no face to speak of (seen from behind, half out of the picture) the canonical face stands in.
     """
     import cv2
 
-    def polygon(indices: Sequence[int]) -> FloatArray:
+    def polygon(points: FloatArray, indices: Sequence[int]) -> FloatArray:
         canvas = np.zeros((size, size), np.uint8)
-        cv2.fillConvexPoly(canvas, cv2.convexHull(np.round(landmarks[list(indices)]).astype(np.int32)), 1)
+        cv2.fillConvexPoly(canvas, cv2.convexHull(np.round(points[list(indices)]).astype(np.int32)), 1)
         return canvas.astype(np.float32)
 
-    mouth, chin = polygon(_MOUTH), polygon(_CHIN)
-    if min(mouth.sum(), np.clip(chin - mouth, 0, 1).sum()) < _LEAST * size * size:
-        landmarks = geometry.TEMPLATE68 * (size / geometry.CROP_SIZE)
-        mouth, chin = polygon(_MOUTH), polygon(_CHIN)
-    chin = np.clip(chin - mouth, 0, 1)
-    weights = MOUTH_SHARE * mouth / mouth.sum() + (1 - MOUTH_SHARE) * chin / chin.sum()
-    return weights.astype(np.float32), polygon((*range(2, 15), 30)).astype(np.uint8)
+    for points in (landmarks, geometry.TEMPLATE68 * (size / geometry.CROP_SIZE)):
+        mouth, cheeks = polygon(points, _MOUTH), polygon(points, _CHEEKS)
+        chin = np.clip(polygon(points, _CHIN) - mouth, 0, 1)
+        if min(mouth.sum(), chin.sum(), cheeks.sum()) >= _LEAST * size * size:
+            break
+    front = MOUTH_SHARE * mouth / mouth.sum() + (1 - MOUTH_SHARE) * chin / chin.sum()
+    region = polygon(points, (*range(2, 15), 30)).astype(np.uint8)
+    return LowerFace(front.astype(np.float32), (cheeks / cheeks.sum()).astype(np.float32), region)
 
 
 @dataclass(frozen=True, slots=True)
