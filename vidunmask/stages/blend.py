@@ -25,7 +25,7 @@ _LARGE = 24.0  # grey levels: a difference at the rim this large is an edge (jaw
 _MOVED = 9.0  # grey levels by which a pixel may differ after motion compensation and still vouch for the past
 _JUMP = 30.0  # mean grey levels between frames after compensation: not the same scene any more
 _BORDER = 10  # pixels over which the alpha fades towards the crop's border
-_MAX_GRAIN = 5.0  # grey levels; more than that is texture, not noise
+_MAX_GRAIN = 3.0  # grey levels; more than that is texture, not noise
 
 
 @dataclass(slots=True)
@@ -129,8 +129,13 @@ class TemporalBlender:
     @staticmethod
     def _missing_grain(crop: ByteArray, composed: FloatArray, hole: ByteArray, inner: ByteArray) -> float | None:
         """By how much (standard deviation, grey levels) the surroundings are noisier than the fill; None if unknown."""
-        around = (cv2.dilate(hole, np.ones((25, 25), np.uint8)) > 0) & (hole == 0)
-        if int(around.sum()) < 500 or int(inner.sum()) < 500:
+        if int(inner.sum()) < 500:
+            return None
+        around = (cv2.dilate(hole, np.ones((41, 41), np.uint8)) > 0) & (hole == 0)
+        # Skin lies above the mask; below and beside it a knitted collar or foliage would pass for noise.
+        around[int(np.flatnonzero(hole.any(axis=1)).mean()) :] = False
+        around[:, : len(hole) // 4] = around[:, -len(hole) // 4 :] = False
+        if int(around.sum()) < 500:
             return None
         # Hair, pores and edges are there too: the smooth quarter of the surroundings shows what is noise.
         there = float(np.percentile(_detail(crop.astype(np.float32))[around], 25))
