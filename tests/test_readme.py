@@ -77,3 +77,23 @@ def test_the_first_command_unmasks_the_sample(tmp_path):
     assert result.returncode == 0, result.stderr
     assert (tmp_path / arguments[1]).stat().st_size > 10000
     assert '"frames_edited": 125' in (tmp_path / "run.json").read_text(encoding="utf-8")
+
+
+def training_commands():
+    return [line for block in blocks("sh") for line in block.splitlines() if line.startswith("python -m vidunmask.training.")]
+
+
+@pytest.mark.parametrize("command", training_commands())
+def test_every_training_command_of_the_readme_has_the_options_it_shows(command):
+    _, _, module, *arguments = shlex.split(command)
+    result = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    for flag in (argument for argument in arguments if argument.startswith("--")):
+        assert f"{flag} " in result.stdout, flag
+
+
+def test_links_and_pictures_of_the_readme_exist():
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    assert len(targets) >= 3
+    for target in targets:
+        assert (ROOT / target).exists(), target
