@@ -121,6 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--templates", type=Path)
     add("--limit", type=int, help="only the first so many faces")
     add("--camera", type=float, default=0.3, help="how bad the cameras are, 0 to 1 (default: %(default)s)")
+    add("--occlusion", type=float, default=0.0, help="how often hands and things are in front, 1 as in training (default: 0)")
     add("--seed", type=int, default=7)
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -129,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
         open_pack(options.pack, "val"),
         weights.load(options.segmenter, kind="segmenter"),
         {"vidunmask": inpainter, "Telea": telea, "mean colour": mean_colour},
-        MaskSynthesizer(templates_folder=options.templates, camera=options.camera),
+        MaskSynthesizer(templates_folder=options.templates, camera=options.camera, occlusion=options.occlusion),
         limit=options.limit,
         seed=options.seed,
     )
