@@ -81,7 +81,7 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
             preset=config.preset,
             pix_fmt=config.pix_fmt,
             overwrite=config.overwrite,
-            metadata=provenance(_tags(source)),
+            metadata=provenance(),
         )
         parts = parts or build(config)
         networks_before = dict(parts.unmasker.seconds)
@@ -137,18 +137,9 @@ def _frames(reader: Iterable[Frame], parts: Parts, config: Config, watch: Stopwa
     yield from watch.stage("blend", blend(tally.watch(fills), blender))
 
 
-def provenance(tags: Mapping[str, str]) -> dict[str, str]:
-    """What is added to the tags of a file: that its faces were synthesized, behind the comment that it has already."""
-    key, before = next(((key, value.rstrip()) for key, value in tags.items() if key.lower() == "comment"), ("comment", ""))
-    comment = before if SYNTHESIZED in before else f"{before} {SYNTHESIZED}".strip()
-    return {key: comment, "synthesized_by": f"vidunmask {__version__}"}
-
-
-def _tags(source: Path) -> dict[str, str]:
-    from vidunmask.video.reader import open_input
-
-    with open_input(source) as container:
-        return dict(container.metadata)
+def provenance() -> dict[str, str]:
+    """What is added to the tags of a file: that its faces were synthesized. It follows a comment already there."""
+    return {"comment": SYNTHESIZED, "synthesized_by": f"vidunmask {__version__}"}
 
 
 def stage_seconds(watch: Stopwatch, parts: Parts, before: Mapping[str, float]) -> dict[str, float]:

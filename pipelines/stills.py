@@ -40,7 +40,7 @@ def unmask_picture(
         began = time.perf_counter()
         for frame in _frames(picture.frame, parts, watch, tally):
             with watch.timing("encode"):
-                images.write_image(target, frame, like=picture, overwrite=config.overwrite, metadata=provenance({}))
+                images.write_image(target, frame, like=picture, overwrite=config.overwrite, metadata=provenance())
         seconds = time.perf_counter() - began
     stages = stage_seconds(watch, parts, networks_before)
     if progress is not None:

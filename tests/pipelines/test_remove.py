@@ -56,6 +56,7 @@ def test_a_masked_clip_is_edited_and_keeps_times_sound_and_tags(clip, tmp_path, 
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.metadata["comment"].startswith("Portrait: NASA")
         assert container.metadata["comment"].endswith(SYNTHESIZED)
+        assert container.metadata["comment"].count("Portrait: NASA") == 1
         assert container.metadata["synthesized_by"] == f"vidunmask {vidunmask.__version__}"
     assert (report.frames, report.frames_edited, len(report.faces)) == (25, 25, 1)
     assert report.faces[0].frames_edited == 25
