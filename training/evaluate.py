@@ -27,7 +27,7 @@ from vidunmask.training.losses import compose
 from vidunmask.training.masked_faces import KINDS, MaskSynthesizer
 from vidunmask.training.pack import STILL, Pack, draw_batch, open_pack
 
-GROW = 3  # px by which a mask is widened before it is filled, as in the pipeline
+GROW = 3  # px by which a mask is widened before it is filled; the pipeline takes 9 and fades the fill out over the outer 5
 
 Method = Callable[[Tensor, Tensor], Tensor]  # image (B, 3, S, S) and mask (B, 1, S, S) to a fill (B, 3, S, S)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from vidunmask.errors import DeviceError, InputError
 from vidunmask.video.info import StreamInfo, VideoInfo
 from vidunmask.video.reader import VideoReader, ffmpeg_name, open_input
-from vidunmask.video.streams import _refusal
-from vidunmask.video.writer import _container_of
+from vidunmask.video.streams import refusal
+from vidunmask.video.writer import container_of
 
 _SOUND = {"webm": "libopus", "ogg": "libopus", "avi": "libmp3lame"}  # elsewhere AAC
 _SUBTITLES = {"mp4": "mov_text", "mov": "mov_text", "ipod": "mov_text", "webm": "webvtt", "matroska": "subrip"}
@@ -41,7 +41,7 @@ def convert_streams(info: VideoInfo, target: Path, folder: Path) -> tuple[VideoI
     a placeholder of one frame that keeps the order of the streams. Raises InputError where ffmpeg fails, DeviceError where it
     is missing.
     """
-    container, _ = _container_of(target)
+    container, _ = container_of(target)
     codecs, left_out = _plan(info, container)
     converted = [f"{stream} is converted to {codec}" for stream, codec in codecs if codec not in ("copy", "placeholder")]
     if not converted:
@@ -63,7 +63,7 @@ def _plan(info: VideoInfo, container: str) -> tuple[list[tuple[StreamInfo, str]]
             if known.index == info.stream_index:
                 keep.append((known, "placeholder"))
                 continue
-            reason = _refusal(container, stream)
+            reason = refusal(container, stream)
             if reason is None:
                 keep.append((known, "copy"))
             elif known.kind == "audio":

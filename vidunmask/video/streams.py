@@ -67,7 +67,7 @@ class StreamCopier:
     def _add(self, stream: Any) -> Any | None:
         info = next((s for s in self._like.streams if s.index == stream.index), None)
         name = str(info) if info is not None else f"stream {stream.index} ({stream.type})"
-        reason = _refusal(self._output.format.name, stream)
+        reason = refusal(self._output.format.name, stream)
         if reason is not None:
             self._warnings.append(f"{name} was left out: a {self._output.format.name} file cannot hold it ({reason})")
             return None
@@ -178,7 +178,7 @@ def _as_copy(stream: Any) -> dict[str, Any]:
     return {"opaque": True} if stream.type == "video" else {}
 
 
-def _refusal(container: str, stream: Any) -> str | None:
+def refusal(container: str, stream: Any) -> str | None:
     """Why a container cannot hold a stream, found by writing the header of one that holds it alone; None where it can."""
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:

@@ -65,7 +65,7 @@ class VideoWriter:
         self._metadata = dict(metadata or {})
         self._faststart = faststart
         self._target = atomic.check_target(path, source=like.path, overwrite=overwrite)
-        self._format, supported = _container_of(self._target)
+        self._format, supported = container_of(self._target)
         self.plan: EncoderPlan = plan_encoder(
             like, supported, self._target.suffix.lstrip(".").lower(), codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt
         )
@@ -205,7 +205,7 @@ class VideoWriter:
             self._temporary = None
 
 
-def _container_of(target: Path) -> tuple[str, set[str]]:
+def container_of(target: Path) -> tuple[str, set[str]]:
     """FFmpeg's muxer for the extension of ``target`` and the codecs it holds; opens nothing."""
     try:
         with av.open(ffmpeg_name(target), "w") as probe:
