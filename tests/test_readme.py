@@ -11,7 +11,8 @@ import pytest
 
 from vidunmask import errors
 from vidunmask.networks import weights
-from vidunmask.pipelines import cli
+from vidunmask.pipelines import cli, commands, options
+from vidunmask.pipelines.commands import remove
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,33 +23,34 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def commands():
+def shown_commands():
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     return [part.strip() for line in lines for part in line.split("&&") if re.match(r"\s*(\.venv/bin/)?vidunmask ", part)]
 
 
 def test_the_readme_shows_commands_and_python():
-    assert len(commands()) >= 5
+    assert len(shown_commands()) >= 5
     assert len(blocks("python")) >= 1
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", shown_commands())
 def test_every_command_of_the_readme_and_of_the_help_is_understood(command):
-    args = cli.parser().parse_args(shlex.split(command)[1:])
-    cli._config(args)
+    name, arguments = cli.split(shlex.split(command)[1:])
+    options.config_of(commands.load(name).parser().parse_args(arguments))
 
 
 def test_the_help_shows_the_same_examples_as_the_readme():
-    shown = [line.strip() for line in cli.parser().epilog.splitlines() if line.strip().startswith("vidunmask ")]
-    assert shown == [command for command in commands() if command.startswith("vidunmask ")]
+    helps = [commands.load(name).parser().epilog for name in commands.names()]
+    shown = [line.strip() for text in helps for line in text.splitlines() if line.strip().startswith("vidunmask ")]
+    assert sorted(shown) == sorted(command for command in shown_commands() if command.startswith("vidunmask "))
 
 
 def test_the_exit_codes_are_those_of_the_program():
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)}
     raised = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")}
-    assert listed == raised | {0, cli.SOME_FAILED, cli.INTERRUPTED, cli.TERMINATED}
+    assert listed == raised | {0, remove.SOME_FAILED, cli.INTERRUPTED, cli.TERMINATED}
     for code in listed - {0}:
-        assert re.search(rf"\b{code} [a-zC]", cli.parser().epilog), f"--help does not name {code}"
+        assert re.search(rf"\b{code} [a-zC]", options.EXIT_CODES), f"--help does not name {code}"
 
 
 def test_the_map_names_what_exists():
@@ -69,7 +71,7 @@ def test_every_python_example_runs(code, tmp_path):
 
 @pytest.mark.skipif(not SHIPPED, reason="the weights are not in this checkout")
 def test_the_first_command_unmasks_the_sample(tmp_path):
-    command = next(command for command in commands() if command.startswith(".venv"))
+    command = next(command for command in shown_commands() if command.startswith(".venv"))
     arguments = shlex.split(command)[1:]
     shutil.copytree(ROOT / "samples", tmp_path / "samples")
     run = [sys.executable, "-m", "vidunmask.pipelines.cli", *arguments, "--report", "run.json"]

@@ -5,7 +5,8 @@ import pytest
 
 from vidunmask import __version__
 from vidunmask.errors import InputError
-from vidunmask.pipelines import cli
+from vidunmask.pipelines import cli, options
+from vidunmask.pipelines.commands import remove
 
 
 @pytest.fixture
@@ -14,7 +15,7 @@ def command(monkeypatch):
     calls = []
 
     def put(action=lambda rest: 0):
-        monkeypatch.setitem(cli._COMMANDS, "remove", lambda rest: calls.append(rest) or action(rest))
+        monkeypatch.setattr(remove, "run", lambda rest: calls.append(rest) or action(rest))
         return calls
 
     return put
@@ -93,7 +94,7 @@ def test_missing_arguments_are_one_line(capsys):
 @pytest.mark.parametrize(("flags", "shown"), [((), ["a warning"]), (("verbose",), ["a detail", "a warning"]), (("quiet",), [])])
 def test_what_is_logged_is_shown_according_to_the_flags(flags, shown):
     lines = []
-    with cli._logging(lines.append, quiet="quiet" in flags, verbose="verbose" in flags):
+    with options.logging_to(lines.append, quiet="quiet" in flags, verbose="verbose" in flags):
         logging.getLogger("vidunmask.x").info("a detail")
         logging.getLogger("vidunmask.x").warning("a warning")
     assert len(lines) == len(shown)

@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 from vidunmask.errors import UsageError
-from vidunmask.pipelines import cli
+from vidunmask.pipelines import options
+from vidunmask.pipelines.commands import remove
 from vidunmask.pipelines.config import Config
 
 
@@ -30,7 +31,7 @@ def test_a_config_cannot_be_changed_after_it_was_checked():
 
 
 def test_every_option_of_the_config_has_a_flag_with_the_same_default():
-    args = cli.parser().parse_args(["in.mp4", "out.mp4"])
+    args = remove.parser().parse_args(["in.mp4", "out.mp4"])
     for field in dataclasses.fields(Config):
         assert getattr(args, field.name) == getattr(Config(), field.name), field.name
-    assert cli._config(args) == Config()
+    assert options.config_of(args) == Config()

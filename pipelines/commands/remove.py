@@ -1,0 +1,79 @@
+"""``vidunmask [remove] INPUT OUTPUT``: the main job."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+from vidunmask.pipelines.options import (
+    EXIT_CODES,
+    Parser,
+    add_chain,
+    add_talk,
+    add_video_out,
+    config_of,
+    logging_to,
+    say,
+)
+
+SOME_FAILED = 7  # exit code: a folder was done, but not every picture in it
+
+_EPILOG = """\
+examples:
+  vidunmask talk.mp4 talk_unmasked.mp4
+  vidunmask talk.mov talk.mkv --codec libx265 --crf 20 --preset slow
+  vidunmask portrait.jpg portrait_unmasked.jpg
+  vidunmask photos/ unmasked/ --report run.json
+  vidunmask long.mkv out.mkv --device cuda --batch 64 --overwrite
+
+INPUT is a video, a picture, or a folder of pictures. The word 'remove' before it may be left out; a file that is called
+like a command is given as ./remove.
+"""
+
+
+def parser() -> Parser:
+    """The arguments of ``vidunmask [remove]``."""
+    p = Parser(
+        prog="vidunmask",
+        description="Gives back a video, a picture or a folder of pictures of people in face masks without the masks.",
+        epilog=f"{_EPILOG}\n{EXIT_CODES}",
+    )
+    p.add_argument("input", metavar="INPUT", type=Path, help="video, picture or folder of pictures")
+    p.add_argument("output", metavar="OUTPUT", type=Path, help="file of the same kind, or folder for a folder")
+    p.add_argument("--overwrite", action="store_true", help="replace OUTPUT where it exists")
+    p.add_argument("--report", metavar="FILE", type=Path, help="write faces, frames, time per stage and warnings as JSON")
+    add_talk(p)
+    add_chain(p)
+    add_video_out(p)
+    return p
+
+
+def run(arguments: list[str]) -> int:
+    """Does the job and returns the exit code."""
+    args = parser().parse_args(arguments)
+    config = config_of(args)
+
+    from vidunmask.pipelines import checks
+    from vidunmask.pipelines.remove import unmask
+
+    if args.report is not None:
+        checks.report(args.report, args.input, args.output)
+    with contextlib.ExitStack() as stack:
+        progress = None
+        show = say
+        if not args.quiet and sys.stderr is not None:
+            from vidunmask.pipelines.progress import ProgressBar
+
+            progress = stack.enter_context(ProgressBar(unit="picture" if args.input.is_dir() else "frame"))
+            show = progress.say
+        stack.enter_context(logging_to(show, quiet=args.quiet, verbose=args.verbose))
+        report = unmask(args.input, args.output, config=config, progress=progress)
+    if args.report is not None:
+        report.write(args.report)
+    for failure in report.failures:
+        say(f"vidunmask: {failure.message}")
+    if not args.quiet:
+        edited = f"{report.frames_edited} of {report.frames} frames edited, {len(report.faces)} faces"
+        say(f"{args.output}: {edited}, {report.seconds:.1f} s, {report.fps:.1f} frames/s on {report.device}")
+    return SOME_FAILED if report.failures else 0
