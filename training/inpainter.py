@@ -21,7 +21,7 @@ from vidunmask.errors import VidunmaskError
 from vidunmask.networks import weights
 from vidunmask.training import losses, metrics
 from vidunmask.training.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
-from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to
+from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to, start_from
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
 
@@ -120,8 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
     # --- networks -----------------------------------------------------------------------------------------------------
     settings = {**weights.presets("inpainter", NETWORK)[options.preset], "attention": not options.without_csam}
     network = weights.channels_last(weights.build("inpainter", NETWORK, settings).to(device))
-    if options.start_from:
-        network.load_state_dict(weights.load(options.start_from, kind="inpainter", device=device).state_dict())
+    start_from(network, options.start_from, kind="inpainter", log=log)
     average = Average(network, decay=options.ema)
     vgg = weights.channels_last(losses.VGGFeatures(options.vgg).to(device))
     pixel_critic = weights.channels_last(PatchDiscriminator(width=options.critic_width).to(device))

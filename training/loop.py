@@ -183,6 +183,27 @@ class Run:
         }
 
 
+def start_from(network: nn.Module, source: str | None, *, kind: str, log: Callable[[str], None]) -> None:
+    """Gives a new network the weights of a file, or nothing where ``source`` is None.
+
+    The network may have layers that the file has not, such as a refinement added since: they keep their fresh weights and are
+    named in the log. Raises WeightsError where the file has tensors that the network has not, or of other shapes.
+    """
+    if source is None:
+        return
+    state = weights.load(source, kind=kind).state_dict()
+    try:
+        fresh, foreign = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"--start-from {source}: other shapes than this --preset ({str(error).splitlines()[-1].strip()})"
+        ) from error
+    if foreign:
+        raise WeightsError(f"--start-from {source}: has {', '.join(foreign[:3])}, which this --preset has not")
+    layers = sorted({name.split(".")[0] for name in fresh})
+    log(f"started from {source}" + (f", fresh: {', '.join(layers)}" if layers else ""))
+
+
 def learning_rate(images: int, *, base: float, epoch: int, total: int, cooldown: int, warmup: int = 0) -> float:
     """The rate after ``images`` images.
 

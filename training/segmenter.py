@@ -16,7 +16,7 @@ from torchvision.utils import save_image
 from vidunmask.errors import VidunmaskError
 from vidunmask.networks import weights
 from vidunmask.training import metrics
-from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to
+from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to, start_from
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
 
@@ -87,8 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     # --- network ------------------------------------------------------------------------------------------------------
     settings = weights.presets("segmenter", NETWORK)[options.preset]
     network = weights.channels_last(weights.build("segmenter", NETWORK, settings).to(device))
-    if options.start_from:
-        network.load_state_dict(weights.load(options.start_from, kind="segmenter", device=device).state_dict())
+    start_from(network, options.start_from, kind="segmenter", log=log)
     average = Average(network, decay=options.ema)
     optimizer = torch.optim.Adam(network.parameters(), lr=options.lr)
     forward: Any = torch.compile(network) if options.compile else network

@@ -14,8 +14,8 @@ from vidunmask.networks.layers import ConvBlock
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"widths": (64, 128, 256, 512, 512)},
-    "compact": {"widths": (16, 32, 64, 96, 128), "unshuffle": 2},
-    "tiny": {"widths": (8, 8, 8, 16, 16), "unshuffle": 2},
+    "compact": {"widths": (16, 32, 64, 96, 128), "unshuffle": 2, "refine": 8},
+    "tiny": {"widths": (8, 8, 8, 16, 16), "unshuffle": 2, "refine": 4},
 }
 
 
@@ -27,10 +27,12 @@ class UNet(nn.Module):
     numerically safe.
 
     widths: channels of the entry block and of the four encoder blocks. unshuffle: space-to-depth factor in front and
-    depth-to-space behind. S must be divisible by 16 * unshuffle.
+    depth-to-space behind. refine: channels of two thin layers that see the picture at full size again and correct the logits;
+    what an unshuffled network gets wrong is the last half pixel along the mask's edge. 0 leaves them out, as the paper does.
+    S must be divisible by 16 * unshuffle.
     """
 
-    def __init__(self, *, widths: Sequence[int], unshuffle: int = 1) -> None:
+    def __init__(self, *, widths: Sequence[int], unshuffle: int = 1, refine: int = 0) -> None:
         super().__init__()
         self.unshuffle = unshuffle
         self.multiple = unshuffle * 2 ** (len(widths) - 1)
@@ -40,6 +42,7 @@ class UNet(nn.Module):
             _pair(deep + shallow, shallow) for shallow, deep in zip(widths[-2::-1], widths[:0:-1], strict=True)
         )
         self.to_logits = nn.Conv2d(widths[0], unshuffle**2, 1)
+        self.refine = _refiner(3 + widths[0] // unshuffle**2, refine) if refine else None
 
     def forward(self, image: Tensor) -> Tensor:
         x = F.pixel_unshuffle(2 * image - 1, self.unshuffle)
@@ -51,11 +54,23 @@ class UNet(nn.Module):
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             x = block(torch.cat([x, skip], dim=1))
-        return F.pixel_shuffle(self.to_logits(x), self.unshuffle)  # (B, 1, S, S)
+        logits = F.pixel_shuffle(self.to_logits(x), self.unshuffle)  # (B, 1, S, S)
+        if self.refine is not None:
+            features = F.pixel_shuffle(x, self.unshuffle)  # (B, widths[0] / unshuffle**2, S, S)
+            logits = logits + self.refine(torch.cat([2 * image - 1, features], dim=1))
+        return logits
 
 
 def _pair(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(ConvBlock(channels_in, channels_out), ConvBlock(channels_out, channels_out))
+
+
+def _refiner(channels_in: int, channels: int) -> nn.Sequential:
+    last = nn.Conv2d(channels, 1, 1)
+    nn.init.zeros_(last.weight)  # starts as no correction
+    assert last.bias is not None
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(ConvBlock(channels_in, channels), ConvBlock(channels, channels), last)
 
 
 NETWORK = UNet
