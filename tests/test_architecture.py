@@ -17,7 +17,14 @@ LAYERS = [  # what stands later may import what stands before, and its own
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 # Rooms of one rank that may use each other.
-NEIGHBOURS = {("networks", "geometry"), ("video", "geometry"), ("video", "flow"), ("networks", "weights"), ("errors", "types")}
+NEIGHBOURS = {
+    ("networks", "geometry"),
+    ("video", "geometry"),
+    ("video", "flow"),
+    ("networks", "weights"),
+    ("errors", "types"),
+    ("pipelines", "training"),
+}
 
 
 def modules():
