@@ -1,4 +1,5 @@
-"""The two critics of §3.2: one sees pixels, the other VGG features. Both judge patches and give a map of scores."""
+"""The two critics of §3.2: one sees pixels, the other VGG features; and that of GatedConv. All judge patches and give a map of
+scores."""
 
 from __future__ import annotations
 
@@ -35,3 +36,17 @@ class FeaturePatchDiscriminator(nn.Sequential):
             nn.LeakyReLU(0.2),
             spectral_norm(nn.Conv2d(width, 1, 3, padding=1)),
         )
+
+
+class SNPatchDiscriminator(nn.Sequential):
+    """SN-PatchGAN (Yu et al. 2019, §3.3): six 5 x 5 layers of stride 2, (B, C, H, W) to features (B, 4 * width, H/64, W/64),
+    each of which is a score.
+
+    width: channels of the first layer, 64 in the paper.
+    """
+
+    def __init__(self, *, channels: int = 4, width: int = 64) -> None:
+        layers: list[nn.Module] = []
+        for a, b in pairwise((channels, width, 2 * width, *(4 * width,) * 4)):
+            layers += [spectral_norm(nn.Conv2d(a, b, 5, stride=2, padding=2)), nn.LeakyReLU(0.2)]
+        super().__init__(*layers[:-1])

@@ -1,31 +1,44 @@
-"""Trains the inpainting network (§3.2, §4.2). Reads from top to bottom.
+"""Trains an inpainting network: the paper's (§3.2, §4.2), or one that the paper compares itself with. Reads from top to bottom.
 
     python -m vidunmask.training.inpainter --pack PACK --run RUN [--minutes 60]
 
 Defaults are the paper's. What a short budget on a CPU wants is set by flags: a higher --lr with --cooldown, adversarial losses
-that begin late (--adversarial-from), and VGG features at half size (--feature-scale 0.5).
+that begin late (--adversarial-from), and VGG features at half size (--feature-scale 0.5). The networks differ in what they are
+trained for, which is their objective; data, budget, averaging and evaluation are the same for all.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.utils import save_image
 
-from vidunmask.errors import VidunmaskError
+from vidunmask.errors import UsageError, VidunmaskError
 from vidunmask.networks import weights
-from vidunmask.training import losses, metrics
-from vidunmask.training.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
+from vidunmask.training import losses, methods, metrics
+from vidunmask.training.completion import Completion, Trainable
 from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to, start_from
 from vidunmask.training.masked_faces import MaskSynthesizer
+from vidunmask.training.objectives import Batch, Objective, Supervision
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
 
 NETWORK = "gated_mcsam"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: mean figures on ``val``, and whether its budget of images is used up."""
+
+    figures: dict[str, float]
+    images: int
+    finished: bool
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -33,17 +46,45 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, preset="paper", batch=16, images=120 * 158_003)
     add = parser.add_argument
+    add("--network", default=NETWORK, choices=methods.names(), help="(default: %(default)s)")
     add("--vgg", type=Path, help="VGG-16 weights on disk (default: torchvision downloads them)")
     add("--feature-scale", type=float, default=1.0, help="size at which VGG sees the pictures (default: %(default)s)")
-    add("--weight-reconstruction", type=float, default=1.0)
-    add("--weight-perceptual", type=float, default=0.1)
-    add("--weight-style", type=float, default=250.0)
-    add("--weight-adversarial", type=float, default=0.1)
+    for name in ("reconstruction", "perceptual", "style", "adversarial"):
+        add(f"--weight-{name}", type=float, metavar="W", help="(default: the network's own paper's)")
+    add("--weight", action="append", default=[], metavar="TERM=W", help="the same for any term of the network's objective")
     add("--adversarial-from", type=int, default=0, help="images after which the critics join (default: %(default)s)")
-    add("--critic-width", type=int, default=64, help="channels of the patch critic's first layer (default: %(default)s)")
-    add("--full-supervision", action="store_true", help="losses on the raw output instead of the composed image (Table 2)")
-    add("--without-csam", action="store_true", help="a 3x3 convolution in place of CSAM (Table 3)")
+    add("--critic-width", type=int, default=64, help="channels of the pixel critic's first layer (default: %(default)s)")
+    supervision = parser.add_mutually_exclusive_group()
+    full = "losses on the raw output instead of the composed image (Table 2)"
+    supervision.add_argument("--full-supervision", action="store_true", help=full)
+    local = "losses on the composed image, in networks whose own paper has them on the raw output"
+    supervision.add_argument("--local-supervision", action="store_true", help=local)
+    without = "a 3x3 convolution in place of CSAM (Table 3), or of the attention that another network has"
+    add("--without-csam", action="store_true", help=without)
     return parser.parse_args(arguments)
+
+
+def make_objective(options: argparse.Namespace, method: methods.Method, device: torch.device) -> Objective:
+    """The objective of the network with what the options change in it. Raises UsageError for weights that it does not have."""
+    changed: dict[str, float] = {}
+    for given in options.weight:
+        name, _, value = given.partition("=")
+        try:
+            changed[name] = float(value)
+        except ValueError as error:
+            raise UsageError(f"--weight {given}: must be TERM=NUMBER, such as style=120") from error
+    for name in ("reconstruction", "perceptual", "style", "adversarial"):
+        if getattr(options, f"weight_{name}") is not None:
+            changed[name] = getattr(options, f"weight_{name}")
+    supervision: Supervision = "full" if options.full_supervision else "local" if options.local_supervision else "own"
+    return method.objective(
+        weights=changed,
+        supervision=supervision,
+        critic_width=options.critic_width,
+        vgg=options.vgg,
+        feature_scale=options.feature_scale,
+        device=device,
+    )
 
 
 def draw_masks(
@@ -60,22 +101,6 @@ def draw_masks(
         radius = int(torch.randint(1, 11, (1,), generator=generator))
         mask = F.max_pool2d(mask, 2 * radius + 1, stride=1, padding=radius)
     return made.truth, mask
-
-
-def region(mask: Tensor, *, margin: int = 16, multiple: int = 16) -> tuple[slice, slice]:
-    """Rows and columns of the box about all masks (B, 1, H, W) of a batch, its sides rounded up to ``multiple``.
-
-    Composed image and truth are equal outside the masks, so features and critics learn nothing there; skipping it saves half.
-    """
-    occupied = mask.amax(dim=(0, 1)) > 0
-    slices = []
-    for axis, length in ((1, mask.shape[2]), (0, mask.shape[3])):
-        indices = torch.nonzero(occupied.any(dim=axis)).flatten()
-        first, last = (int(indices[0]), int(indices[-1]) + 1) if len(indices) else (0, length)
-        first, last = max(0, first - margin), min(length, last + margin)
-        first = max(0, last - -(-(last - first) // multiple) * multiple)
-        slices.append(slice(first, last))
-    return slices[0], slices[1]
 
 
 @torch.no_grad()
@@ -105,7 +130,7 @@ def evaluate(
     return {name: float(torch.cat(values).mean()) for name, values in sums.items()}, torch.cat(sheet[:24])
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> Outcome:
     """Runs or resumes a training."""
     options = parse(arguments)
     device = check_options(options)
@@ -117,37 +142,37 @@ def main(arguments: list[str] | None = None) -> None:
     order = Order(turned_more_often(train), seed=options.seed)
     generator = torch.Generator().manual_seed(options.seed)
 
-    # --- networks -----------------------------------------------------------------------------------------------------
-    settings = {**weights.presets("inpainter", NETWORK)[options.preset], "attention": not options.without_csam}
-    network = weights.channels_last(weights.build("inpainter", NETWORK, settings).to(device))
-    start_from(network, options.start_from, kind="inpainter", log=log)
+    # --- network and objective ----------------------------------------------------------------------------------------
+    method = methods.method(options.network)
+    settings = method.arguments(options.preset, attention=not options.without_csam)
+    network = weights.channels_last(method.build(settings).to(device))
+    start_from(network, options.start_from, kind=method.kind, log=log)
     average = Average(network, decay=options.ema)
-    vgg = weights.channels_last(losses.VGGFeatures(options.vgg).to(device))
-    pixel_critic = weights.channels_last(PatchDiscriminator(width=options.critic_width).to(device))
-    feature_critic = weights.channels_last(FeaturePatchDiscriminator(width=2 * options.critic_width).to(device))
-    critics = nn.ModuleList([pixel_critic, feature_critic])
+    objective = make_objective(options, method, device)
     optimizer = torch.optim.Adam(network.parameters(), lr=options.lr, betas=(0.5, 0.999))
-    critic_optimizer = torch.optim.Adam(critics.parameters(), lr=options.lr, betas=(0.5, 0.999))
-    forward: Any = torch.compile(network) if options.compile else network
+    parts = {"network": network, "critics": objective.critics, "optimizer": optimizer}
+    optimizers = [optimizer]
+    if len(objective.critics):
+        critic_optimizer = torch.optim.Adam(objective.critics.parameters(), lr=options.lr, betas=(0.5, 0.999))
+        parts["critic_optimizer"] = critic_optimizer
+        optimizers.append(critic_optimizer)
+    trainable = Trainable(network)
+    forward: Callable[[Tensor, Tensor], Completion] = torch.compile(trainable) if options.compile else trainable
 
     # --- resume -------------------------------------------------------------------------------------------------------
-    run = Run(
-        options,
-        {"network": network, "critics": critics, "optimizer": optimizer, "critic_optimizer": critic_optimizer},
-        average=average,
-        order=order,
-        generator=generator,
-    )
+    run = Run(options, parts, average=average, order=order, generator=generator)
     clock = run.clock
     if clock.images:
         log(f"resumed at {clock.images} images")
     parameters = sum(p.numel() for p in network.parameters())
-    log(f"{NETWORK} {options.preset}, {parameters / 1e6:.2f}M parameters, {len(train)} faces; {vars(options)}")
+    log(f"{method.name} {options.preset}, {parameters / 1e6:.2f}M parameters, {len(train)} faces; {vars(options)}")
 
     def report() -> dict[str, float]:
         figures, sheet = evaluate(average.network, val, synthesizer, device)
         save_image(sheet, options.run / f"val_{clock.images:08d}.png", nrow=12)
         log(f"{clock.images:>8d} val  " + "  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+        with (options.run / "val.jsonl").open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps({"images": clock.images, **figures}) + "\n")
         return figures
 
     # --- the loop -----------------------------------------------------------------------------------------------------
@@ -157,7 +182,7 @@ def main(arguments: list[str] | None = None) -> None:
         rate = learning_rate(
             images_done, base=options.lr, epoch=len(train), total=options.images, cooldown=options.cooldown, warmup=1000
         )
-        for group in (*optimizer.param_groups, *critic_optimizer.param_groups):
+        for group in (group for each in optimizers for group in each.param_groups):
             group["lr"] = rate
 
         faces, landmarks, valid = draw_batch(
@@ -165,52 +190,22 @@ def main(arguments: list[str] | None = None) -> None:
         )
         truth, mask = draw_masks(faces, landmarks, synthesizer, generator, grow=True)
         truth = truth.contiguous(memory_format=torch.channels_last)
-        adversarial = images_done >= options.adversarial_from and options.weight_adversarial > 0
+        adversarial = objective.has_critics and images_done >= options.adversarial_from
 
+        network.train()
         with autocast:
-            fill = forward(truth, mask)
-        composed = losses.compose(truth, fill.float(), mask)
-        judged = fill.float() if options.full_supervision else composed
-        # beyond the photo's edge there is no truth: what stands there in the pack is used on both sides
-        judged = losses.compose(truth, judged, valid)
-        rows, columns = (slice(None), slice(None)) if options.full_supervision else region(mask)
-        fake, real = judged[:, :, rows, columns], truth[:, :, rows, columns]
-        weight = (valid if options.full_supervision else mask * valid)[:, :, rows, columns]
-
-        terms = {"l1": losses.reconstruction(fake, real, weight)}
-        with autocast:
-            features_fake = vgg(losses.shrink(fake, options.feature_scale))
-            with torch.no_grad():
-                features_real = vgg(losses.shrink(real, options.feature_scale))
-            terms["perceptual"] = losses.perceptual(features_fake, features_real)
-            terms["style"] = losses.style(features_fake, features_real)
-            total = (
-                options.weight_reconstruction * terms["l1"]
-                + options.weight_perceptual * terms["perceptual"]
-                + options.weight_style * terms["style"]
-            )
-            if adversarial:
-                critics.requires_grad_(False)
-                terms["adversarial"] = losses.relativistic_generator(
-                    pixel_critic(real).float(), pixel_critic(fake).float()
-                ) + losses.relativistic_generator(
-                    feature_critic(features_real[-1]).float(), feature_critic(features_fake[-1]).float()
-                )
-                total = total + options.weight_adversarial * terms["adversarial"]
+            made = forward(truth, mask)
+            judgement = objective.judge(made, Batch(truth, mask, valid), adversarial=adversarial)
+        terms = dict(judgement.terms)
         optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        judgement.total.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         average.update(network)
 
         if adversarial:
-            critics.requires_grad_(True)
             with autocast:
-                terms["critics"] = losses.relativistic_discriminator(
-                    pixel_critic(real).float(), pixel_critic(fake.detach()).float()
-                ) + losses.relativistic_discriminator(
-                    feature_critic(features_real[-1]).float(), feature_critic(features_fake[-1].detach()).float()
-                )
+                terms["critics"] = objective.criticise(judgement.pairs)
             critic_optimizer.zero_grad(set_to_none=True)
             terms["critics"].backward()
             critic_optimizer.step()
@@ -227,10 +222,11 @@ def main(arguments: list[str] | None = None) -> None:
     figures = report()
     if options.export:
         provenance = run.provenance(options, train, figures) | {
-            "losses": {n: getattr(options, f"weight_{n}") for n in ("reconstruction", "perceptual", "style", "adversarial")},
+            "losses": objective.weights,
             "adversarial_from": options.adversarial_from,
         }
-        log(export(options.export, average, kind="inpainter", network=NETWORK, arguments=settings, provenance=provenance))
+        log(export(options.export, average, kind=method.kind, network=method.name, arguments=settings, provenance=provenance))
+    return Outcome(figures, clock.images, finished=clock.images >= options.images)
 
 
 if __name__ == "__main__":

@@ -191,7 +191,9 @@ def start_from(network: nn.Module, source: str | None, *, kind: str, log: Callab
     """
     if source is None:
         return
-    state = weights.load(source, kind=kind).state_dict()
+    card, state = weights.read(source)
+    if card.kind != kind:
+        raise WeightsError(f"--start-from {source}: holds a {card.kind}, a {kind} is needed")
     try:
         fresh, foreign = network.load_state_dict(state, strict=False)
     except RuntimeError as error:

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from vidunmask.errors import WeightsError
 
+Weights = Path | str | None  # a file, or None for torchvision's own
+
 
 def compose(image: Tensor, fill: Tensor, mask: Tensor) -> Tensor:
     """Eq. 1: the fill where the mask (B, 1, H, W) is 1, the image (B, 3, H, W) elsewhere."""
@@ -64,7 +66,8 @@ def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 
 
 class VGGFeatures(nn.Module):
-    """Activations of VGG-16 after relu1_2, relu2_2 and relu3_3 for images (B, 3, H, W) in 0..1; frozen.
+    """Activations of VGG-16 after relu1_2, relu2_2, relu3_3 (and relu4_3 with ``blocks`` 4) for images (B, 3, H, W) in 0..1;
+    frozen.
 
     weights: a file with torchvision's key names (``features.N.weight``, any precision). None downloads torchvision's ImageNet
     weights into torch's cache.
@@ -73,7 +76,7 @@ class VGGFeatures(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, weights: Path | str | None = None) -> None:
+    def __init__(self, weights: Weights = None, *, blocks: int = 3) -> None:
         super().__init__()
         from torchvision.models import VGG16_Weights, vgg16
 
@@ -94,7 +97,7 @@ class VGGFeatures(nn.Module):
             state = {key.removeprefix("features."): value.float() for key, value in state.items() if "classifier" not in key}
             features.load_state_dict(state)
         layers = list(features.children())
-        self.slices = nn.ModuleList(nn.Sequential(*layers[a:b]) for a, b in ((0, 4), (4, 9), (9, 16)))
+        self.slices = nn.ModuleList(nn.Sequential(*layers[a:b]) for a, b in ((0, 4), (4, 9), (9, 16), (16, 23))[:blocks])
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
         for module in self.modules():
@@ -109,6 +112,12 @@ class VGGFeatures(nn.Module):
             x = part(x)
             outputs.append(x)
         return outputs
+
+
+def total_variation(image: Tensor) -> Tensor:
+    """Mean absolute difference of neighbours (B, C, H, W), down plus across."""
+    down, across = image[:, :, 1:] - image[:, :, :-1], image[:, :, :, 1:] - image[:, :, :, :-1]
+    return down.abs().mean() + across.abs().mean()
 
 
 def shrink(image: Tensor, factor: float) -> Tensor:

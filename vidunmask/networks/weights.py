@@ -128,15 +128,26 @@ def load(name_or_path: Path | str, *, kind: str, device: torch.device | str = "c
 
     Raises WeightsError where the file is missing, of the wrong kind, damaged (hash) or does not fit its network exactly.
     """
+    card, tensors = read(name_or_path)
+    if card.kind != kind:
+        raise WeightsError(f"{card.path}: holds a {card.kind}, a {kind} is needed")
+    return fill(build(card.kind, card.network, card.arguments), card, tensors, device=device)
+
+
+def read(name_or_path: Path | str) -> tuple[Card, dict[str, Tensor]]:
+    """What a file says of itself, and its tensors. Raises WeightsError where it is missing or damaged (hash)."""
     from safetensors.torch import load_file
 
     card = read_card(name_or_path)
-    if card.kind != kind:
-        raise WeightsError(f"{card.path}: holds a {card.kind}, a {kind} is needed")
     tensors = load_file(card.path)
     if _digest(tensors) != card.sha256:
         raise WeightsError(f"{card.path}: the tensors do not match their SHA-256; the file is damaged, fetch it again")
-    network = build(card.kind, card.network, card.arguments)
+    return card, tensors
+
+
+def fill(network: nn.Module, card: Card, tensors: Mapping[str, Tensor], *, device: torch.device | str) -> nn.Module:
+    """The network with the tensors of its file, in float32 evaluation mode on ``device``. Raises WeightsError where they do
+    not fit exactly."""
     try:
         network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in tensors.items()})
     except RuntimeError as error:

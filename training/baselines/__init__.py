@@ -1,0 +1,6 @@
+"""The networks that the paper compares itself with, each after its own paper; one module each, found by its name.
+
+A module has ``PRESETS`` (constructor arguments by preset name; ``paper`` is the size of its paper, ``compact`` costs what our
+compact inpainter costs, ``tiny`` is for tests), ``NETWORK`` (a `Rival`), ``OBJECTIVE`` (an `Objective`) and
+``ATTENTION`` (whether ``attention=False`` puts a plain convolution in the place of its attention, as Table 3 does with ours).
+"""
