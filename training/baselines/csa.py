@@ -19,7 +19,7 @@ from vidunmask.training.objectives import Batch, Judgement, Objective
 PAPER = (64, 128, 256, 512, 512, 512, 512, 512)
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"widths": PAPER},
-    "compact": {"widths": (32, 64, 128, 192, 192, 192, 192), "attention_level": 2, "unshuffle": 2, "coordinates": True},
+    "compact": {"widths": (32, 64, 128, 240, 240, 240, 240), "attention_level": 2, "unshuffle": 2, "coordinates": True},
     "tiny": {"widths": (4, 8, 8, 8), "attention_level": 2, "unshuffle": 2, "coordinates": True},
 }
 ATTENTION = True
@@ -175,6 +175,13 @@ class CSANet(Rival):
         )
 
     def complete(self, image: Tensor, mask: Tensor) -> Completion:
+        return self._run(image, mask, compared=True)
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        return self._run(image, mask, compared=False).fill.clamp(0, 1)
+
+    def _run(self, image: Tensor, mask: Tensor, *, compared: bool) -> Completion:
+        """The network; features for the consistency loss only where they will be ``compared``."""
         known, hole, places = self.enter(image, mask)
         given = torch.cat([known, hole, places], dim=1)
         rough = self.rough(given)
@@ -185,13 +192,13 @@ class CSANet(Rival):
             x = layer(x)
             if level == self.attention_level:
                 x = self._attend(x, hole)
-                features.append(self.to_vgg[0](x))
+                features += [self.to_vgg[0](x)] if compared else []
             x = norm(x)
             skips.append(x)
         x = self.bottom_norm(self.bottom_up(F.relu(self.bottom_down(F.leaky_relu(x, 0.2)))))
         for level in range(len(self.up), 0, -1):
             if level == self.attention_level:
-                features.append(self.to_vgg[1](x))  # the decoder's features at the same place
+                features += [self.to_vgg[1](x)] if compared else []  # the decoder's features at the same place
             x = self.up[level - 1](torch.cat([x, skips[level]], dim=1))
         fill = self.to_rgb(F.relu(torch.cat([x, skips[0]], dim=1)))
         return Completion(fill=self.leave(fill), coarse=self.leave(rough), features=tuple(features))
