@@ -35,6 +35,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--vgg", type=Path, help="VGG-16 weights on disk (default: torchvision downloads them)")
     add("--feature-scale", type=float, default=1.0, help="size at which VGG sees the pictures (default: %(default)s)")
+    add(
+        "--close-ups",
+        type=float,
+        default=0.0,
+        help="share of steps in which a --feature-scale below 1 is a window at full size instead (default: %(default)s)",
+    )
     add("--weight-reconstruction", type=float, default=1.0)
     add("--weight-perceptual", type=float, default=0.1)
     add("--weight-style", type=float, default=250.0)
@@ -178,10 +184,13 @@ def main(arguments: list[str] | None = None) -> None:
         weight = (valid if options.full_supervision else mask * valid)[:, :, rows, columns]
 
         terms = {"l1": losses.reconstruction(fake, real, weight)}
+        seen_fake, seen_real = losses.look(
+            fake, real, scale=options.feature_scale, close_ups=options.close_ups, generator=generator
+        )
         with autocast:
-            features_fake = vgg(losses.shrink(fake, options.feature_scale))
+            features_fake = vgg(seen_fake)
             with torch.no_grad():
-                features_real = vgg(losses.shrink(real, options.feature_scale))
+                features_real = vgg(seen_real)
             terms["perceptual"] = losses.perceptual(features_fake, features_real)
             terms["style"] = losses.style(features_fake, features_real)
             total = (
