@@ -24,6 +24,7 @@ from vidunmask.training.discriminators import FeaturePatchDiscriminator, PatchDi
 from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to, start_from
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
+from vidunmask.training.turn import turn_some
 
 NETWORK = "gated_mcsam"
 
@@ -166,9 +167,8 @@ def main(arguments: list[str] | None = None) -> None:
         for group in (*optimizer.param_groups, *critic_optimizer.param_groups):
             group["lr"] = rate
 
-        faces, landmarks, valid = draw_batch(
-            train, order.take(options.batch), jitter=Jitter(), generator=generator, device=device
-        )
+        drawn = draw_batch(train, order.take(options.batch), jitter=Jitter(), generator=generator, device=device)
+        faces, landmarks, valid = turn_some(*drawn, generator, share=options.turn, jitter=Jitter())
         truth, mask = draw_masks(faces, landmarks, synthesizer, generator, grow=True)
         truth = truth.contiguous(memory_format=torch.channels_last)
         adversarial = images_done >= options.adversarial_from and options.weight_adversarial > 0
