@@ -16,6 +16,7 @@ import numpy as np
 
 from vidunmask.stages.holes import RIM
 from vidunmask.stages.memory import TrackMemory
+from vidunmask.stages.observe import Observer
 from vidunmask.types import ByteArray, Fill, FloatArray, Frame, FrameFaces
 
 _FLOW = 128  # side of the picture on which motion is estimated
@@ -29,7 +30,7 @@ _MAX_GRAIN = 3.0  # grey levels; more than that is texture, not noise
 
 
 @dataclass(slots=True)
-class _Past:
+class Past:
     """What one track's last frame left behind."""
 
     composed: FloatArray | None = None  # (S, S, 3) float32, the face without mask
@@ -52,8 +53,12 @@ class TemporalBlender:
     def __init__(self, *, strength: float = STRENGTH, grain: bool = True) -> None:
         self.strength = strength
         self.grain = grain
-        self._tracks: TrackMemory[_Past] = TrackMemory(_Past)
+        self._tracks: TrackMemory[Past] = TrackMemory(Past)
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+
+    def past_of(self, fill: Fill, frame_index: int) -> Past:
+        """What is remembered of the fill's track at a frame; empty where there is nothing to blend with."""
+        return self._tracks.of(fill.track_id, frame_index, reset=fill.reset)
 
     def step(self, fill: Fill, frame_index: int) -> tuple[FloatArray, FloatArray] | None:
         """The picture (S, S, 3) and its alpha (S, S), float32 0..1, for one face; None where it must not be touched.
@@ -63,7 +68,7 @@ class TemporalBlender:
         if fill.opacity <= 0:
             self._tracks.drop(fill.track_id)
             return None
-        past = self._tracks.of(fill.track_id, frame_index, reset=fill.reset)
+        past = self.past_of(fill, frame_index)
         hole = (fill.mask > 0.5).astype(np.uint8)
         depth = cv2.distanceTransform(hole, cv2.DIST_L2, 3)  # pixels from the hole's edge
         rim = RIM * len(hole) / 256
@@ -89,7 +94,7 @@ class TemporalBlender:
         """Forgets the tracks that have been away too long."""
         self._tracks.prune(frame_index)
 
-    def _motion(self, past: _Past, crop: ByteArray) -> tuple[FloatArray | None, FloatArray | None]:
+    def _motion(self, past: Past, crop: ByteArray) -> tuple[FloatArray | None, FloatArray | None]:
         """How much each pixel's past can be trusted (S, S) 0..1, and the past moved to where the face is now (S, S, 3).
 
         The motion is that of the masked face: cloth moves with the jaw under it. Where the last frame, moved along, does not
@@ -115,7 +120,7 @@ class TemporalBlender:
             return trust, past.composed
         return trust, cv2.remap(past.composed, _grid(size) + full, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
-    def _grain(self, past: _Past, fill: Fill, composed: FloatArray, hole: ByteArray, inner: ByteArray) -> FloatArray:
+    def _grain(self, past: Past, fill: Fill, composed: FloatArray, hole: ByteArray, inner: ByteArray) -> FloatArray:
         """The noise (S, S) that the picture has around the hole and the fill has not."""
         if past.noise is None:
             past.noise = _noise(fill.track_id, len(hole))
@@ -143,7 +148,7 @@ class TemporalBlender:
         return min(_MAX_GRAIN, max(0.0, missing) ** 0.5)
 
 
-def blend(fills: Iterable[FrameFaces[Fill]], blender: TemporalBlender) -> Iterator[Frame]:
+def blend(fills: Iterable[FrameFaces[Fill]], blender: TemporalBlender, *, observer: Observer | None = None) -> Iterator[Frame]:
     """Lays every fill into its frame. A frame without a mask worn in it passes through as the very same object."""
     from vidunmask.video import pixels
 
@@ -151,9 +156,13 @@ def blend(fills: Iterable[FrameFaces[Fill]], blender: TemporalBlender) -> Iterat
         frame = item.frame
         touched = False
         for fill in item.faces:
+            if observer is not None and fill.opacity > 0:
+                observer.blending(frame, fill, blender.past_of(fill, frame.index))
             result = blender.step(fill, frame.index)
             if result is None:
                 continue
+            if observer is not None:
+                observer.blended(frame, fill, *result)
             if not touched:
                 frame, touched = pixels.editable(frame), True
             picture, alpha = result

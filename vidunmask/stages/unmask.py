@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from vidunmask.errors import DeviceError
+from vidunmask.flow import tap
 from vidunmask.stages.holes import MaskSmoother, guide_of, hole_of
 from vidunmask.stages.memory import TrackMemory
+from vidunmask.stages.observe import Observer
 from vidunmask.stages.wearing import MaskWearing, Thresholds, lower_face
 from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces
 
@@ -126,6 +128,7 @@ def unmask(
     look_ahead: float = 0.25,
     thresholds: Thresholds | None = None,
     temporal: bool = True,
+    observer: Observer | None = None,
 ) -> Iterator[FrameFaces[Fill]]:
     """Segments every crop, decides per track whether a mask is worn, and fills the faces that wear one.
 
@@ -135,8 +138,13 @@ def unmask(
     NaN passes through untouched.
     """
     segmented = _segment(crops, unmasker, min_faces=min_faces, max_frames=max_frames)
-    settled = _settle(segmented, look_ahead=look_ahead, thresholds=thresholds) if temporal else _alone(segmented, thresholds)
-    yield from _inpaint(settled, unmasker, min_faces=min_faces, max_frames=max_frames)
+    if observer is not None:
+        segmented = tap(segmented, observer.segmented)
+    if temporal:
+        settled = _settle(segmented, look_ahead=look_ahead, thresholds=thresholds, observer=observer)
+    else:
+        settled = _alone(segmented, thresholds, observer=observer)
+    yield from _inpaint(settled, unmasker, min_faces=min_faces, max_frames=max_frames, observer=observer)
 
 
 def _gather(items: Iterable[FrameFaces], *, min_faces: int, max_frames: int) -> Iterator[list[FrameFaces]]:
@@ -171,7 +179,11 @@ def _segment(
 
 
 def _settle(
-    items: Iterable[FrameFaces[Segmented]], *, look_ahead: float, thresholds: Thresholds | None
+    items: Iterable[FrameFaces[Segmented]],
+    *,
+    look_ahead: float,
+    thresholds: Thresholds | None,
+    observer: Observer | None = None,
 ) -> Iterator[FrameFaces[Segmented]]:
     """Sets the opacity and smooths the probability of every face, from its track's past and ``look_ahead`` seconds ahead."""
     wearing: TrackMemory[MaskWearing] = TrackMemory(lambda: MaskWearing(thresholds))
@@ -180,20 +192,25 @@ def _settle(
 
     def settle(item: FrameFaces[Segmented]) -> FrameFaces[Segmented]:
         index, seconds = item.frame.index, float(item.frame.time)
-        faces = []
+        faces: list[Segmented] = []
+        smoothing: list[tuple[FloatArray, FloatArray]] = []
         for face in item.faces:
             track, reset = face.crop.track_id, face.crop.reset
             ahead = _ahead(track, window)
             opacity = wearing.of(track, index, reset=reset).step(
                 seconds, face.covered, [(float(frame.time), later.covered) for frame, later in ahead]
             )
-            probability = smoothers.of(track, index, reset=reset).step(
-                face.probability, face.guide, [(later.probability, later.guide) for _, later in ahead]
-            )
+            smoother = smoothers.of(track, index, reset=reset)
+            probability = smoother.step(face.probability, face.guide, [(later.probability, later.guide) for _, later in ahead])
+            if observer is not None and smoother.sums is not None:
+                smoothing.append(smoother.sums)
             faces.append(replace(face, opacity=0.0 if face.failed else opacity, probability=probability))
         wearing.prune(index)
         smoothers.prune(index)
-        return FrameFaces(item.frame, tuple(faces), item.cut)
+        settled = FrameFaces(item.frame, tuple(faces), item.cut)
+        if observer is not None:
+            observer.settled(settled, smoothing)
+        return settled
 
     for item in items:
         window.append(item)
@@ -216,15 +233,25 @@ def _ahead(track_id: int, window: Iterable[FrameFaces[Segmented]]) -> list[tuple
     return found
 
 
-def _alone(items: Iterable[FrameFaces[Segmented]], thresholds: Thresholds | None) -> Iterator[FrameFaces[Segmented]]:
+def _alone(
+    items: Iterable[FrameFaces[Segmented]], thresholds: Thresholds | None, *, observer: Observer | None = None
+) -> Iterator[FrameFaces[Segmented]]:
     for item in items:
         worn = (0.0 if face.failed else MaskWearing(thresholds).step(0.0, face.covered) for face in item.faces)
         faces = tuple(replace(face, opacity=opacity) for face, opacity in zip(item.faces, worn, strict=True))
-        yield FrameFaces(item.frame, faces, item.cut)
+        settled = FrameFaces(item.frame, faces, item.cut)
+        if observer is not None:
+            observer.settled(settled, [(face.probability, np.ones_like(face.probability)) for face in faces])
+        yield settled
 
 
 def _inpaint(
-    items: Iterable[FrameFaces[Segmented]], unmasker: Unmasker, *, min_faces: int, max_frames: int
+    items: Iterable[FrameFaces[Segmented]],
+    unmasker: Unmasker,
+    *,
+    min_faces: int,
+    max_frames: int,
+    observer: Observer | None = None,
 ) -> Iterator[FrameFaces[Fill]]:
     warned = False
     for group in _gather(items, min_faces=min_faces, max_frames=max_frames):
@@ -241,15 +268,17 @@ def _inpaint(
             out = []
             for face in item.faces:
                 image = fills.get(id(face))
+                if observer is not None and image is not None:
+                    observer.inpainted(item.frame, face.crop.track_id, image)
                 finite = image is not None and bool(np.isfinite(image).all())
                 if (face.failed or (image is not None and not finite)) and not warned:
                     log.warning("a network gave NaN at frame %d: such faces are left as they are", item.frame.index)
                     warned = True
-                out.append(_fill(face, image if finite else None, holes.get(id(face))))
+                out.append(fill_of(face, image if finite else None, holes.get(id(face))))
             yield FrameFaces(item.frame, tuple(out), item.cut)
 
 
-def _fill(face: Segmented, image: FloatArray | None, hole: FloatArray | None) -> Fill:
+def fill_of(face: Segmented, image: FloatArray | None, hole: FloatArray | None) -> Fill:
     """Composes crop and fill by eq. 1 of the paper; without an image the face passes untouched."""
     crop = face.crop
     confidence = float(np.abs(2 * face.probability - 1).mean())
