@@ -30,7 +30,7 @@ class Observer:
         """The segmenter's own probabilities, before anything is decided."""
 
     def settled(self, item: FrameFaces[Segmented], smoothing: list[tuple[FloatArray, FloatArray]]) -> None:
-        """Smoothed probabilities and the opacity; ``smoothing`` has the weighted sum over frames (S, S) and its weights of each."""
+        """Smoothed probabilities and the opacity; ``smoothing`` has each face's weighted sum (S, S) and weights."""
 
     def inpainted(self, frame: Frame, track_id: int, image: FloatArray) -> None:
         """The inpainter's raw output (S, S, 3) float32 in 0..255, not composed."""
