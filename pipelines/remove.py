@@ -20,7 +20,7 @@ from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.report import RunReport, Stopwatch, Tally, WarningLog
 
 if TYPE_CHECKING:
-    from vidunmask.types import Frame
+    from vidunmask.types import Frame, KnownFace
     from vidunmask.video.info import VideoInfo
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
         reader = stack.enter_context(VideoReader(source))
         like = reader.info
         if config.convert_streams:
-            like = _convert(like, target, stack)
+            like = convert(like, target, stack)
         # Made before the networks are loaded: a target or an encoder that will not do is known at once.
         writer = VideoWriter(
             target,
@@ -89,7 +89,7 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
         expected = reader.info.frames_estimate
         with writer:
             _log_new([*reader.warnings, *writer.warnings], warnings)
-            with closing(_frames(reader, parts, config, watch, tally)) as frames:
+            with closing(edited_frames(reader, parts, config, watch, tally)) as frames:
                 for frame in frames:
                     with watch.timing("encode"):
                         writer.write(frame)
@@ -105,7 +105,8 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
     return make_report(source, target, parts, tally, seconds=done - began, stages=stages, warnings=warnings.messages)
 
 
-def _convert(like: VideoInfo, target: Path, stack: ExitStack) -> VideoInfo:
+def convert(like: VideoInfo, target: Path, stack: ExitStack) -> VideoInfo:
+    """What to copy the other streams from, with those converted that ``target`` cannot hold; kept until ``stack`` ends."""
     from vidunmask.video import ffmpeg
 
     # Beside the target, where there has to be room for the result anyway.
@@ -118,8 +119,19 @@ def _convert(like: VideoInfo, target: Path, stack: ExitStack) -> VideoInfo:
     return like
 
 
-def _frames(reader: Iterable[Frame], parts: Parts, config: Config, watch: Stopwatch, tally: Tally) -> Generator[Frame]:
-    """The chain of the house, with a thread at each seam where two stages should overlap."""
+def edited_frames(
+    reader: Iterable[Frame],
+    parts: Parts,
+    config: Config,
+    watch: Stopwatch,
+    tally: Tally,
+    *,
+    known: Sequence[KnownFace] = (),
+) -> Generator[Frame]:
+    """The chain of the house, with a thread at each seam where two stages should overlap.
+
+    ``known`` are the faces of a run that ended just before the first frame.
+    """
     from vidunmask.flow import prefetch
     from vidunmask.stages.blend import TemporalBlender, blend
     from vidunmask.stages.crop import crop
@@ -129,9 +141,11 @@ def _frames(reader: Iterable[Frame], parts: Parts, config: Config, watch: Stopwa
 
     decoded = watch.stage("wait", prefetch(watch.stage("decode", reader), 16, max_bytes=QUEUE_BYTES))
     seen = watch.stage("detect", detect(decoded, parts.detector, every=config.detect_every))
-    tracked = watch.stage("track", track(seen, Tracker()))
+    tracked = watch.stage("track", track(seen, Tracker(known=known)))
     crops = watch.stage("wait", prefetch(watch.stage("crop", crop(tracked)), 8, max_bytes=QUEUE_BYTES))
-    unmasked = unmask_faces(crops, parts.unmasker, min_faces=config.batch, max_frames=config.batch, temporal=config.temporal)
+    unmasked = unmask_faces(
+        crops, parts.unmasker, min_faces=config.batch, max_frames=config.batch, temporal=config.temporal, known=known
+    )
     fills = watch.stage("wait", prefetch(watch.stage("unmask", unmasked), 8, max_bytes=QUEUE_BYTES))
     blender = TemporalBlender(strength=TemporalBlender.STRENGTH if config.temporal else 0.0)
     yield from watch.stage("blend", blend(tally.watch(fills), blender))

@@ -78,6 +78,16 @@ class TrackedFace:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class KnownFace:
+    """A face that was followed up to the frame before the first, by a run over what came before."""
+
+    track_id: int
+    landmarks: FloatArray  # (68, 2) dlib order, display pixels
+    time: float  # seconds, of the frame in which it was last seen
+    worn: bool  # whether it wore a mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FaceCrop:
     """An aligned square picture of one tracked face."""
 

@@ -91,6 +91,11 @@ class MaskWearing:
         self.thresholds = thresholds or Thresholds()
         self._covered: deque[tuple[float, float]] = deque()  # (seconds, share covered)
         self._worn: deque[tuple[float, bool]] = deque()
+        self._before: bool | None = None
+
+    def begin(self, *, worn: bool) -> None:
+        """Sets what was decided before the first frame."""
+        self._before = worn
 
     def step(self, time: float, covered: float, ahead: Sequence[tuple[float, float]] = ()) -> float:
         """The opacity 0..1 of the edit at ``time`` seconds, for a share ``covered`` 0..1 of the lower face.
@@ -102,7 +107,7 @@ class MaskWearing:
         while self._covered[0][0] < time - t.persistence:
             self._covered.popleft()
         samples = [*self._covered, *ahead]
-        worn = self._worn[-1][1] if self._worn else None
+        worn = self._worn[-1][1] if self._worn else self._before
         decisions: list[tuple[float, bool]] = []
         for when in (time, *(when for when, _ in ahead)):
             near = [share for at, share in samples if abs(at - when) <= t.persistence + 1e-6]
