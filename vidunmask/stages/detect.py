@@ -55,8 +55,8 @@ class FaceFinder:
     """Steps through frames and returns those whose faces are known for good.
 
     every: frames from one pass of the detector to the next; it also runs at the start, after a cut and when a face is lost.
-    max_side: longer side of the copy the detector sees, in pixels. thorough_every: seconds; the first pass in each such period of
-    the video's time is thorough, which means on a copy of twice the size. look_back: how many frames are held back, so that a
+    max_side: longer side of the copy the detector sees, in pixels. thorough_every: seconds; the first pass in each such period
+    of the video's time is thorough, on a copy of twice the size. look_back: how many frames are held back, so that a
     face newly found can be followed to the frames before, where the detector had missed it or had not run; with 0 every frame
     is returned at once, for live use. min_size: least longer side of a detected box, in display pixels.
 
