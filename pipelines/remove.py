@@ -148,7 +148,9 @@ def edited_frames(
     )
     fills = watch.stage("wait", prefetch(watch.stage("unmask", unmasked), 8, max_bytes=QUEUE_BYTES))
     blender = TemporalBlender(strength=TemporalBlender.STRENGTH if config.temporal else 0.0)
-    yield from watch.stage("blend", blend(tally.watch(fills), blender))
+    # An error or a Ctrl-C in the blend ends no thread of the stages before it by itself: its traceback holds on to them.
+    with closing(decoded), closing(crops), closing(fills):
+        yield from watch.stage("blend", blend(tally.watch(fills), blender))
 
 
 def provenance() -> dict[str, str]:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,17 @@ class _Actor:
     is_ready: bool = False
 
 
+def _check(address: str) -> None:
+    """Raises DeviceError where nobody listens at HOST:PORT; Ray itself would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise DeviceError(f"--ray {address}: no cluster can be reached there ({error}); start one with `ray start`") from error
+
+
 class RayWorkers:
     """As many workers as the cluster has room for, or ``jobs``: one on each GPU, else one on every few cores.
 
@@ -67,6 +79,7 @@ class RayWorkers:
         self._ray = ray
         self._config = config
         self._note = note
+        _check(address)
         # Ray puts handlers of its own in the place of ours.
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

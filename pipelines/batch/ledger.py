@@ -111,7 +111,6 @@ class Work:
 
     def __init__(self, out: Path) -> None:
         self.path = out / WORK
-        self._lock: int | None = None
 
     @contextlib.contextmanager
     def locked(self, *, keep: bool) -> Iterator[Work]:
@@ -120,17 +119,20 @@ class Work:
 
         try:
             self.path.mkdir(exist_ok=True)
-            self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o666)
+            lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o666)
         except OSError as error:
             raise atomic.write_error(self.path, error) from error
+        held = False
         try:
-            if not _lock(self._lock):
+            # A batch that ended just now may have removed the file that was opened here.
+            held = _lock(lock) and os.path.samestat(os.fstat(lock), (self.path / "lock").stat())
+            if not held:
                 raise OutputError(f"{self.path.parent}: another batch is at work there; wait for it or choose another --out")
             yield self
-            if not keep and {entry.name for entry in self.path.iterdir()} <= {"lock"}:
-                shutil.rmtree(self.path, ignore_errors=True)
         finally:
-            os.close(self._lock)
+            if held and not keep and {entry.name for entry in self.path.iterdir()} <= {"lock"}:
+                shutil.rmtree(self.path, ignore_errors=True)
+            os.close(lock)
 
     def of(self, output: PurePath) -> Path:
         """The folder for the work on one result; made by whoever needs it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,11 @@ class FaceAt:
     side: int  # of the crop
     time: float  # seconds
     opacity: float
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> FaceAt:
+        """The face as JSON kept it."""
+        return cls(**{**raw, "crop": tuple(raw["crop"])})
 
     @property
     def centre(self) -> tuple[float, float]:

@@ -129,7 +129,7 @@ class Outcome:
         """The outcome in a file; None where there is none or it is damaged."""
         try:
             raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            faces = {name: tuple(FaceAt(**face) for face in raw[name]) for name in ("head", "tail", "handover")}
+            faces = {name: tuple(FaceAt.read(face) for face in raw[name]) for name in ("head", "tail", "handover")}
             tracks = tuple(TrackReport(**track) for track in raw["tracks"])
             plain = {name: tuple(raw[name]) for name in ("edited", "warnings")}
             return cls(**{**raw, **faces, **plain, "tracks": tracks})

@@ -99,3 +99,12 @@ def test_the_lower_face_follows_a_turned_head():
     front = lower_face(turned, 256).front
     columns = np.arange(256)
     assert (front.sum(axis=0) * columns).sum() == pytest.approx(148, abs=3)
+
+
+@pytest.mark.parametrize(("worn", "covered", "opacity"), [(True, 0.4, 1), (False, 0.5, 0)])
+def test_what_was_decided_before_the_first_frame_goes_on_between_the_thresholds(worn, covered, opacity):
+    wearing = MaskWearing()
+    assert wearing.step(0.0, covered) == 1 - opacity  # on its own it decides otherwise
+    wearing = MaskWearing()
+    wearing.begin(worn=worn)
+    assert [wearing.step(index / FPS, covered) for index in range(20)] == [opacity] * 20

@@ -1,4 +1,5 @@
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -19,7 +20,7 @@ CUTS = (0, 12, 29, 45)
 def encoded_apart(source, index, writer):
     """The packets of each part, the greatest delay, the headers."""
     packets, delay, headers = [], 0, set()
-    for first, last in zip(CUTS, CUTS[1:], strict=False):
+    for first, last in pairwise(CUTS):
         with SpanReader(source, index.span(first, last)) as reader:
             encoder = SegmentEncoder(reader.info, writer.plan, writer.container)
             for frame in reader:
@@ -57,7 +58,8 @@ def pictures(path):
 )
 def test_parts_encoded_apart_make_the_video_that_one_encoder_makes(tmp_path, name, codec):
     source = write_clip(
-        tmp_path / "in.mp4", frames=45, size=(80, 96), options={"g": "15", "bf": "2"}, audio=1, chapters=True, metadata={"title": "A"}
+        tmp_path / "in.mp4", frames=45, size=(80, 96), options={"g": "15", "bf": "2"}, audio=1, chapters=True,
+        metadata={"title": "A"},
     )  # fmt: skip
     preset = None if codec in ("ffv1", "prores_ks") else "ultrafast"
     with VideoReader(source) as reader:
@@ -75,7 +77,7 @@ def test_parts_encoded_apart_make_the_video_that_one_encoder_makes(tmp_path, nam
     ours, theirs = video_packets(tmp_path / name), video_packets(tmp_path / f"whole_{name}")
     assert sorted(pts for pts, _ in ours) == sorted(pts for pts, _ in theirs)
     dts = [time for _, time in ours]
-    assert all(a < b for a, b in zip(dts, dts[1:], strict=False))
+    assert all(a < b for a, b in pairwise(dts))
     assert all(decode <= show for show, decode in ours)
     assert other_packets(tmp_path / name) == other_packets(tmp_path / f"whole_{name}")
     pairs = list(zip(pictures(tmp_path / name), pictures(tmp_path / f"whole_{name}"), strict=True))
@@ -90,7 +92,8 @@ def test_parts_encoded_apart_make_the_video_that_one_encoder_makes(tmp_path, nam
 
 def test_times_of_a_varying_rate_and_from_below_zero_are_kept(tmp_path):
     pts = [(i - 2) * 512 + (i * i) % 300 for i in range(45)]
-    source = write_clip(tmp_path / "in.mkv", frames=45, pts=pts, time_base=Fraction(1, 1000), options={"g": "15", "bf": "2"})
+    options = {"g": "15", "bf": "2"}
+    source = write_clip(tmp_path / "in.mkv", frames=45, pts=pts, time_base=Fraction(1, 1000), options=options)
     with VideoReader(source) as reader:
         info, index = reader.info, scan(reader.info)
     joined = JoinedWriter(tmp_path / "out.mp4", info)
@@ -101,7 +104,7 @@ def test_times_of_a_varying_rate_and_from_below_zero_are_kept(tmp_path):
         times = [frame.time for frame in reader]
     assert [time - times[0] for time in times] == [int(t - index.pts[0]) * info.time_base for t in index.pts]
     dts = [time for _, time in video_packets(tmp_path / "out.mp4")]
-    assert all(a < b for a, b in zip(dts, dts[1:], strict=False))
+    assert all(a < b for a, b in pairwise(dts))
 
 
 def test_a_missing_frame_leaves_nothing(tmp_path):

@@ -37,7 +37,11 @@ def test_a_file_that_is_not_as_it_was_written_is_noticed(written, damage):
 
 
 def test_nothing_appears_where_the_writing_fails(tmp_path):
-    with pytest.raises(RuntimeError), PacketWriter(tmp_path / "a.packets") as writer:
-        writer.write(PACKETS[0])
-        raise RuntimeError
+    def fail():
+        with PacketWriter(tmp_path / "a.packets") as writer:
+            writer.write(PACKETS[0])
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert list(tmp_path.iterdir()) == []
