@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -133,8 +134,8 @@ class Job:
             self.entry.warnings.append(message)
 
     def say_target(self, message: str) -> str:
-        """A message about the work as one about the result."""
-        return message.replace(str(self.result), str(self.target))
+        """A message about the files of the work as one about the result."""
+        return re.sub(re.escape(str(self.folder)) + r"(/[^\s:]+)?", lambda _: str(self.target), message)
 
     def _in_one_go(self) -> list[Task]:
         self._fresh_folder()
@@ -230,7 +231,7 @@ class Job:
                 if not fits and not outcome.handed:
                     if number not in self._again:
                         self._again.add(number)
-                        yield replace(task, known=before.handover, handed=True)
+                        yield replace(task, known=before.handover, decisions=before.decisions, handed=True)
                     return
                 if not fits:
                     where = float(self._parts.index.pts[task.segment.begin] * self._parts.info.time_base)

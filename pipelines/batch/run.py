@@ -7,81 +7,23 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from vidunmask import __version__
-from vidunmask.errors import OutputError, UsageError, VidunmaskError
+from vidunmask.errors import OutputError, VidunmaskError
 from vidunmask.pipelines.batch import ledger as books
 from vidunmask.pipelines.batch.inputs import Named, collect, name_outputs
 from vidunmask.pipelines.batch.job import Job, Manner
 from vidunmask.pipelines.batch.ledger import Entry, Ledger, Work
+from vidunmask.pipelines.batch.terms import BatchError, BatchOptions, BatchReport, Listener
 from vidunmask.pipelines.batch.workers import Event, Failed, Inline, Processes, Queue, Task, Workers
 from vidunmask.pipelines.build import choose_device, choose_dtype
 from vidunmask.pipelines.config import Config
 
 _DECIDING = ("torch", "numpy", "opencv-python", "av")
-
-
-class BatchError(VidunmaskError):
-    """What ends a whole batch, with the exit code of its cause."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchOptions:
-    """What a batch can be told beside the `Config` of each file. Raises UsageError for a value that cannot be used."""
-
-    lists: tuple[str, ...] = ()
-    jobs: int | None = None  # None: one, or as many as a cluster has room for
-    segment_seconds: float = 60.0
-    copy_untouched: bool = False
-    keep_work: bool = False
-    container: str | None = None  # extension for all videos
-    ray: str | None = None  # address of a cluster
-
-    def __post_init__(self) -> None:
-        if self.jobs is not None and not 1 <= self.jobs <= 1024:
-            raise UsageError(f"--jobs {self.jobs}: must lie from 1 to 1024")
-        if not (self.segment_seconds == 0 or 0.5 <= self.segment_seconds <= 86400):
-            raise UsageError(f"--segment {self.segment_seconds:g}: must be 0 (never) or lie from 0.5 to 86400 seconds")
-        if self.container is not None and not self.container.isalnum():
-            raise UsageError(f"--container {self.container}: give an extension such as mp4 or mkv")
-
-
-@dataclass(slots=True)
-class BatchReport:
-    """What came of a batch: its files in the order in which they were given."""
-
-    entries: list[Entry] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def failed(self) -> list[Entry]:
-        """The files that could not be done."""
-        return [entry for entry in self.entries if entry.status == books.FAILED]
-
-    def count(self, status: str) -> int:
-        """How many files ended so."""
-        return sum(entry.status == status for entry in self.entries)
-
-
-class Listener:
-    """Hears how a batch goes; does nothing with it."""
-
-    def progress(self, done: int, expected: int | None) -> None:
-        """Frames done and expected of all files that were begun."""
-
-    def finished(self, entry: Entry, number: int, of: int) -> None:
-        """A file has reached its end, good or bad."""
-
-    def note(self, message: str) -> None:
-        """Something worth a line."""
 
 
 def batch(
@@ -133,7 +75,11 @@ def _identity(config: Config, options: BatchOptions) -> dict[str, Any]:
     from vidunmask.networks import weights
 
     cards = [weights.read_card(name) for name in (config.segmenter, config.inpainter)]
-    device = choose_device(config.device)
+    # What a cluster's machines have is found out there.
+    device, precision = config.device, config.precision
+    if options.ray is None:
+        chosen = choose_device(config.device)
+        device, precision = chosen.type, str(choose_dtype(config.precision, chosen))
     kept = {
         name: value
         for name, value in asdict(config).items()
@@ -142,13 +88,20 @@ def _identity(config: Config, options: BatchOptions) -> dict[str, Any]:
     return {
         "options": kept,
         "weights": [card.sha256 for card in cards],
-        "device": device.type,
-        "precision": str(choose_dtype(config.precision, device)),
+        "device": device,
+        "precision": precision,
         "segment": options.segment_seconds,
         "copy_untouched": options.copy_untouched,
         "version": __version__,
         "libraries": {"python": platform.python_version(), **{name: metadata.version(name) for name in _DECIDING}},
     }
+
+
+def _digest(config: Config, options: BatchOptions, identity: dict[str, Any]) -> str:
+    """Of what a finished result is compared by: what the user asked for, but not how it was worked off nor the versions."""
+    asked = {key: value for key, value in identity["options"].items() if key not in ("batch", "compile")}
+    more = {"streams": config.convert_streams, "container": options.container, "copy": options.copy_untouched}
+    return books.digest({**asked, **more, "weights": identity["weights"]})
 
 
 class _Batch:
@@ -167,9 +120,7 @@ class _Batch:
     ) -> None:
         self._out, self._work, self._book = out, work, book
         self._config, self._options, self._listener, self._identity = config, options, listener, identity
-        # What a result is compared by when it is asked whether it is done: not the versions, which change with every update.
-        compared = {key: value for key, value in identity.items() if key not in ("version", "libraries", "device", "precision")}
-        self._digest = books.digest({**compared, "convert_streams": config.convert_streams, "container": options.container})
+        self._digest = _digest(config, options, identity)
         self._manner = Manner(options.segment_seconds, options.copy_untouched, options.keep_work)
         self._named = list(named)
         self._entries: list[Entry] = []

@@ -18,6 +18,9 @@ _ALIKE = math.log(1.5)  # greatest difference of sizes
 _STEP = 0.3  # of opacity: a smaller one between two frames is the pace of a fade
 
 
+Decision = tuple[int, float, bool]  # track, seconds, whether its mask is worn
+
+
 @dataclass(frozen=True, slots=True)
 class FaceAt:
     """A face in one frame: its track in its own segment, where it is, and how much of the fill is laid over it."""
@@ -44,15 +47,24 @@ class FaceAt:
         """Side of the face in display pixels, about."""
         return 0.4 * self.side / geometry.scale_of(self._transform)
 
-    def known(self) -> KnownFace:
-        """The face for the run that goes on behind this frame; the canonical face stands for its landmarks."""
+    def known(self, decisions: Sequence[Decision] = ()) -> KnownFace:
+        """The face for the run that goes on behind this frame; the canonical face stands for its landmarks.
+
+        ``decisions`` are those of all tracks about later frames.
+        """
         template = geometry.TEMPLATE68 * (self.side / geometry.CROP_SIZE)
         landmarks = geometry.apply(geometry.invert(self._transform), template)
-        return KnownFace(self.track, landmarks, self.time, worn=self.opacity > 0.5)
+        own = tuple((time, worn) for track, time, worn in decisions if track == self.track)
+        return KnownFace(self.track, landmarks, self.time, is_worn(self.opacity), own)
 
     @property
     def _transform(self) -> np.ndarray:
         return np.array(self.crop).reshape(2, 3)
+
+
+def is_worn(opacity: float) -> bool:
+    """What was decided of a face: the opacity is the mean of the decisions around it."""
+    return opacity > 0.5
 
 
 def face_at(fill: Fill, seconds: float) -> FaceAt:

@@ -10,7 +10,7 @@ uninterrupted one and a cluster make the same segments.
   beginning at a multiple of it; its thorough passes and the noise do not depend on where a run begins.
 - What is carried on without end are two decisions with hysteresis: that this is a face, that it wears a mask. Where the
   segment before ends in other decisions than this one has at the joint (`seams.agree`), this one is made again with what was
-  known of its faces before its run-in (`KnownFace`).
+  known of its faces before its run-in and decided during it (`KnownFace`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidunmask.errors import OutputError
-from vidunmask.pipelines.batch.seams import FaceAt, face_at
+from vidunmask.pipelines.batch.seams import Decision, FaceAt, face_at, is_worn
 from vidunmask.pipelines.build import Parts
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.remove import edited_frames, stage_seconds
@@ -98,6 +98,7 @@ class SegmentTask:
     packets: Path  # where the encoded video goes
     outcome: Path  # where the outcome goes, after it
     known: tuple[FaceAt, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     handed: bool = False  # whether this is the run with what the segment before knew
     keys: frozenset[int] = frozenset()  # frames that must be key frames
     hand_over: int | None = None  # the frame at which the next segment wants to know the faces
@@ -118,6 +119,7 @@ class Outcome:
     head: tuple[FaceAt, ...]  # faces in the last frame before the segment
     tail: tuple[FaceAt, ...]  # faces in its last frame
     handover: tuple[FaceAt, ...]  # faces before the next segment begins to run in
+    decisions: tuple[Decision, ...]  # about the frames of its run-in
     seconds: float
     stages: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -132,6 +134,7 @@ class Outcome:
             faces = {name: tuple(FaceAt.read(face) for face in raw[name]) for name in ("head", "tail", "handover")}
             tracks = tuple(TrackReport(**track) for track in raw["tracks"])
             plain = {name: tuple(raw[name]) for name in ("edited", "warnings")}
+            plain["decisions"] = tuple((track, time, worn) for track, time, worn in raw["decisions"])
             return cls(**{**raw, **faces, **plain, "tracks": tracks})
         except (OSError, ValueError, TypeError, KeyError):
             return None
@@ -152,14 +155,19 @@ class _SegmentTally(Tally):
         self._task = task
         self.edited: list[int] = []
         self.at: dict[int, tuple[FaceAt, ...]] = {}
+        self.decisions: list[Decision] = []
 
     def watch(self, fills: Iterable[FrameFaces[Fill]]) -> Iterator[FrameFaces[Fill]]:
         segment = self._task.segment
-        wanted = {segment.begin - 1, segment.end - 1, self._task.hand_over}
+        hand_over = self._task.hand_over
+        wanted = {segment.begin - 1, segment.end - 1, hand_over}
         for item in fills:
             number = item.frame.index
             if number in wanted:
                 self.at[number] = tuple(face_at(fill, float(item.frame.time)) for fill in item.faces)
+            if hand_over is not None and hand_over < number < segment.end:
+                decided = ((f.track_id, float(item.frame.time), is_worn(f.opacity)) for f in item.faces)
+                self.decisions.extend(decided)
             if segment.begin <= number < segment.end:
                 if any(fill.opacity > 0 for fill in item.faces):
                     self.edited.append(number)
@@ -180,7 +188,7 @@ def run_segment(task: SegmentTask, parts: Parts, progress: Progress | None = Non
     with WarningLog.collecting() as warnings:
         with SpanReader(task.source, task.span) as reader, PacketWriter(task.packets) as store:
             encoder = SegmentEncoder(reader.info, task.plan, task.container)
-            known = [face.known() for face in task.known]
+            known = [face.known(task.decisions) for face in task.known]
             with closing(edited_frames(reader, parts, task.config, watch, tally, known=known)) as frames:
                 for frame in frames:
                     if frame.index < segment.begin:
@@ -211,6 +219,7 @@ def run_segment(task: SegmentTask, parts: Parts, progress: Progress | None = Non
             head=tally.at.get(segment.begin - 1, ()),
             tail=tally.at.get(segment.end - 1, ()),
             handover=tally.at.get(task.hand_over, ()) if task.hand_over is not None else (),
+            decisions=tuple(tally.decisions),
             seconds=round(time.perf_counter() - began, 3),
             stages={name: round(spent, 3) for name, spent in stage_seconds(watch, parts, before).items()},
             warnings=tuple(dict.fromkeys([*warnings.messages, *reader.warnings])),

@@ -12,7 +12,7 @@ from vidunmask.pipelines.options import EXIT_CODES, Parser, add_chain, add_talk,
 
 if TYPE_CHECKING:
     from vidunmask.pipelines.batch.ledger import Entry
-    from vidunmask.pipelines.batch.run import BatchReport
+    from vidunmask.pipelines.batch.terms import BatchReport
 
 _EPILOG = """\
 examples:
@@ -68,7 +68,8 @@ def run(arguments: list[str]) -> int:
     if any(word.startswith("-") for word in args.inputs):
         raise UsageError(f"{args.inputs[0]}: a name that begins with - is given as ./{args.inputs[0]}")
 
-    from vidunmask.pipelines.batch.run import BatchOptions, Listener, batch
+    from vidunmask.pipelines.batch.run import batch
+    from vidunmask.pipelines.batch.terms import BatchOptions, Listener
 
     options = BatchOptions(
         lists=tuple(args.lists), jobs=args.jobs, segment_seconds=args.segment_seconds, copy_untouched=args.copy_untouched,

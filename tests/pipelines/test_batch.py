@@ -18,7 +18,8 @@ from PIL import Image
 
 from vidunmask.errors import DeviceError, InputError, OutputError, UsageError
 from vidunmask.pipelines.batch.ledger import WORK, Work
-from vidunmask.pipelines.batch.run import BatchOptions, Listener, batch
+from vidunmask.pipelines.batch.run import batch
+from vidunmask.pipelines.batch.terms import BatchOptions, Listener
 from vidunmask.pipelines.config import Config
 
 from .conftest import SAMPLES, SEGMENT
@@ -305,18 +306,21 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(tmp_path, config
     assert any("worker was lost" in note for note in notes)
 
 
-def test_a_full_disk_is_named_for_the_file_and_leaves_nothing_of_it(program, tmp_path, tiny, clip):
+@pytest.mark.parametrize("segment", [60, 0.5])
+def test_a_full_disk_is_named_for_the_file_and_leaves_nothing_of_it(program, tmp_path, tiny, clip, segment):
     def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 
     out = tmp_path / "out"
-    result = program("batch", clip, "--out", out, "--quiet", "--crf", 1, *tiny, preexec_fn=limit)
+    options = ["--quiet", "--crf", 1, "--segment", segment]
+    result = program("batch", clip, "--out", out, *options, *tiny, preexec_fn=limit)
     assert result.returncode == 7, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("vidunmask: ")]
     assert lines == [f"vidunmask: {out / 'clip.mp4'}: the disk is full; free some space or write elsewhere"]
-    assert contents(out) == ["batch.json"]
-    assert not (out / WORK).exists()
+    assert [name for name in contents(out) if not name.startswith(WORK)] == ["batch.json"]
+    assert (out / WORK).exists() == (segment < 60)  # finished segments are kept
+    assert not list(out.rglob("*.part"))
 
 
 @pytest.fixture(scope="module")

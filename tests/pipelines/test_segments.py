@@ -107,8 +107,9 @@ def test_a_track_goes_on_over_a_joint_in_the_report():
 
 
 def test_a_face_that_is_handed_over_lies_where_its_crop_was():
-    known = face(150, 90, size=100, track=5).known()
+    known = face(150, 90, size=100, track=5).known([(5, 3.04, True), (4, 3.04, True), (5, 3.08, False)])
     assert (known.track_id, known.worn) == (5, True)
+    assert known.decisions == ((3.04, True), (3.08, False))
     expected = (geometry.TEMPLATE68 - 127.5) / (0.4 * 256 / 100) + [150, 90]
     assert np.allclose(known.landmarks, expected)
 
@@ -204,12 +205,13 @@ def test_a_segment_that_decides_otherwise_at_its_joint_is_made_again_with_what_w
     def outcome(task, head, tail, *, handed=False):
         return Outcome(
             number=task.segment.number, count=1, sha256="", delay=0, headers="", handed=handed, edited=(), tracks=(), head=head,
-            tail=tail, handover=(face(track=9),), seconds=1.0,
+            tail=tail, handover=(face(track=9),), decisions=((9, 1.0, True),), seconds=1.0,
         )  # fmt: skip
 
     assert job.took(made[1], outcome(made[1], (face(opacity=0),), (face(),))) == []  # the one before is not there yet
     again = job.took(made[0], outcome(made[0], (), (face(),)))
     assert [(task.segment.number, task.handed, task.known) for task in again] == [(1, True, (face(track=9),))]
+    assert again[0].decisions == ((9, 1.0, True),)
     assert not job.complete
     assert job.took(made[2], outcome(made[2], (face(),), (face(),))) == []
     assert job.took(again[0], outcome(made[1], (face(),), (face(),), handed=True)) == []

@@ -108,3 +108,17 @@ def test_what_was_decided_before_the_first_frame_goes_on_between_the_thresholds(
     wearing = MaskWearing()
     wearing.begin(worn=worn)
     assert [wearing.step(index / FPS, covered) for index in range(20)] == [opacity] * 20
+
+
+def test_what_another_run_decided_for_the_first_frames_is_kept_to_and_gone_on_from():
+    def run(decisions):
+        wearing = MaskWearing()
+        wearing.begin(worn=True, decisions=decisions)
+        series = [(index / FPS, 0.45) for index in range(30)]  # between the thresholds: what was decided goes on
+        return [wearing.step(time, share, series[index + 1 : index + 9]) for index, (time, share) in enumerate(series)]
+
+    assert run([]) == [1.0] * 30
+    off = run([(index / FPS, index < 10) for index in range(12)])
+    assert off[:8] == [1.0] * 8
+    assert 0 < off[9] < 1
+    assert off[12:] == [0.0] * 18

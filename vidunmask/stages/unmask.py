@@ -186,7 +186,7 @@ def _settle(
     wearing: TrackMemory[MaskWearing] = TrackMemory(lambda: MaskWearing(thresholds))
     smoothers: TrackMemory[MaskSmoother] = TrackMemory(MaskSmoother)
     window: deque[FrameFaces[Segmented]] = deque()
-    worn_before = {face.track_id: face.worn for face in known}
+    before = {face.track_id: face for face in known}
 
     def settle(item: FrameFaces[Segmented]) -> FrameFaces[Segmented]:
         index, seconds = item.frame.index, float(item.frame.time)
@@ -195,8 +195,9 @@ def _settle(
             track, reset = face.crop.track_id, face.crop.reset
             ahead = _ahead(track, window)
             decision = wearing.of(track, index, reset=reset)
-            if track in worn_before:
-                decision.begin(worn=worn_before.pop(track))
+            if track in before:
+                earlier = before.pop(track)
+                decision.begin(worn=earlier.worn, decisions=earlier.decisions)
             opacity = decision.step(seconds, face.covered, [(float(frame.time), later.covered) for frame, later in ahead])
             probability = smoothers.of(track, index, reset=reset).step(
                 face.probability, face.guide, [(later.probability, later.guide) for _, later in ahead]
