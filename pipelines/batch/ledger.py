@@ -130,8 +130,10 @@ class Work:
                 raise OutputError(f"{self.path.parent}: another batch is at work there; wait for it or choose another --out")
             yield self
         finally:
-            if held and not keep and {entry.name for entry in self.path.iterdir()} <= {"lock"}:
-                shutil.rmtree(self.path, ignore_errors=True)
+            if held and not keep:
+                with contextlib.suppress(OSError):
+                    if {entry.name for entry in self.path.iterdir()} <= {"lock"}:
+                        shutil.rmtree(self.path, ignore_errors=True)
             os.close(lock)
 
     def of(self, output: PurePath) -> Path:
