@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidunmask.errors import OutputError, UsageError, VidunmaskError
 from vidunmask.pipelines import checks
+from vidunmask.pipelines.batch import ledger as books
 from vidunmask.pipelines.batch import seams
 from vidunmask.pipelines.batch.ledger import Entry
 from vidunmask.pipelines.batch.segments import Outcome, Segment, SegmentTask, divide, tasks
@@ -116,15 +117,20 @@ class Job:
         self.entry.segments = self.entry.segments_done = 0
         return self._in_one_go()
 
-    def finish(self, *, may_replace: bool) -> None:
-        """Puts the result together and moves it to its place. Raises SpanError where the parts do not fit together."""
+    def finish(self, *, may_replace: bool, note: Callable[[Entry], None]) -> None:
+        """Puts the result together and moves it to its place. Raises SpanError where the parts do not fit together.
+
+        ``note`` is called with the entry, complete, before the result is moved: should the program end just then, the result is
+        known to be its own.
+        """
         from vidunmask.video import atomic
 
         with self._naming_target():
             if self._parts is not None:
                 self._join(self._parts)
+            self._fill_in()
+            note(self.entry)
             atomic.commit(self.result, self.target, overwrite=may_replace)
-        self._fill_in()
         if not self._manner.keep_work:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -308,7 +314,8 @@ class Job:
             for outcome in outcomes:
                 for message in outcome.warnings:
                     self.warn(message)
-        stat = self.target.stat()
+        entry.status, entry.message, entry.exit_code = books.DONE, "", 0
+        stat = self.result.stat()
         entry.output_size, entry.output_mtime_ns = stat.st_size, stat.st_mtime_ns
 
     @contextlib.contextmanager

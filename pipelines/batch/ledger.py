@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePath
@@ -19,6 +20,8 @@ from vidunmask.errors import OutputError
 WORK = ".vidunmask-work"
 NAME = "batch.json"
 _MADE_BY = "vidunmask batch"
+_JOURNAL = "journal.jsonl"
+_FEW, _SELDOM = 200, 5.0  # entries that are written every time, and seconds between for more
 
 DONE, SKIPPED, FAILED, STOPPED, WAITING = "done", "skipped", "failed", "interrupted", "waiting"
 
@@ -61,12 +64,25 @@ class Entry:
 
 
 class Ledger:
-    """The entries of all files that were ever given to the batches of one folder. Raises OutputError."""
+    """The entries of all files that were ever given to the batches of one folder. Raises OutputError.
 
-    def __init__(self, folder: Path) -> None:
+    What changes is first noted in a journal in the folder ``work``, which costs the same however many files there are, and is
+    safe there from a crash before it is true: see `note`.
+    """
+
+    def __init__(self, folder: Path, work: Path) -> None:
         self.path = folder / NAME
         self.entries: dict[str, Entry] = {}
         self.damaged = False
+        self._journal = work / _JOURNAL
+        self._written = float("-inf")
+        self._read()
+        with contextlib.suppress(OSError):
+            for line in self._journal.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+                with contextlib.suppress(ValueError):  # the last line, where the power went
+                    self._enter(json.loads(line))
+
+    def _read(self) -> None:
         try:
             raw = json.loads(self.path.read_text(encoding="utf-8", errors="surrogateescape"))
         except FileNotFoundError:
@@ -78,11 +94,31 @@ class Ledger:
             return
         if not isinstance(raw, dict) or raw.get("made_by") != _MADE_BY:
             raise OutputError(f"{self.path}: is in the way, it was not made by vidunmask; choose another --out folder")
-        known = {each.name for each in fields(Entry)}
         for item in raw.get("files", ()):
-            with contextlib.suppress(TypeError):
-                entry = Entry(**{key: value for key, value in item.items() if key in known})
-                self.entries[entry.input] = entry
+            self._enter(item)
+
+    def _enter(self, item: dict[str, Any]) -> None:
+        known = {each.name for each in fields(Entry)}
+        with contextlib.suppress(TypeError, AttributeError):
+            entry = Entry(**{key: value for key, value in item.items() if key in known})
+            self.entries[entry.input] = entry
+
+    def note(self, entry: Entry) -> None:
+        """Adds an entry to the journal, which reaches the disk before this returns."""
+        from vidunmask.video import atomic
+
+        try:
+            with self._journal.open("a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise atomic.write_error(self.path, error) from error
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the file should be written again in the midst of the work; a long one is not written every time."""
+        return len(self.entries) <= _FEW or time.monotonic() - self._written > _SELDOM
 
     def write(self, *, state: str, options: Mapping[str, Any]) -> None:
         """Replaces the file in one step."""
@@ -104,6 +140,8 @@ class Ledger:
         with atomic.replacing(self.path, overwrite=True) as temporary:
             # A name that is no Unicode is kept as Python reads it.
             temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+        self._journal.unlink(missing_ok=True)
+        self._written = time.monotonic()
 
 
 class Work:

@@ -18,6 +18,7 @@ from vidunmask.pipelines.batch import ledger as books
 from vidunmask.pipelines.batch.inputs import Named, collect, name_outputs
 from vidunmask.pipelines.batch.job import Job, Manner
 from vidunmask.pipelines.batch.ledger import Entry, Ledger, Work
+from vidunmask.pipelines.batch.segments import SegmentTask
 from vidunmask.pipelines.batch.terms import BatchError, BatchOptions, BatchReport, Listener
 from vidunmask.pipelines.batch.workers import Event, Failed, Inline, Processes, Queue, Task, Workers
 from vidunmask.pipelines.build import choose_device, choose_dtype
@@ -49,7 +50,7 @@ def batch(
     _make(folder)
     # The folder is locked before its books are read, so that they are not another batch's of this very moment.
     with Work(folder).locked(keep=options.keep_work) as work:
-        book = Ledger(folder)
+        book = Ledger(folder, work.path)
         if book.damaged:
             listener.note(f"{book.path}: is damaged and begun anew; results that stand there need --overwrite")
         before = {entry.input: entry.output for entry in book.entries.values()}
@@ -261,8 +262,9 @@ class _Batch:
             return
         with self._failing(job):
             self._add(job, job.took(task, event.what), first=True)
-            count = getattr(event.what, "count", None)
-            self._frames_done += count if count is not None else getattr(event.what, "frames", 0)
+            if not (isinstance(task, SegmentTask) and task.handed):  # which was counted the first time
+                count = getattr(event.what, "count", None)
+                self._frames_done += count if count is not None else getattr(event.what, "frames", 0)
             self._show()
             self._save("running")
             self._finish_if_complete(job)
@@ -273,12 +275,10 @@ class _Batch:
         if not job.complete:
             return
         try:
-            job.finish(may_replace=self._may_replace[id(job)])
+            job.finish(may_replace=self._may_replace[id(job)], note=self._book.note)
         except SpanError as error:
             self._add(job, job.not_in_parts(str(error)), first=True)
             return
-        job.entry.status = books.DONE
-        job.entry.exit_code, job.entry.message = 0, ""
         self._end(job.entry)
         self._save("running")
 
@@ -337,6 +337,8 @@ class _Batch:
         self._listener.progress(done, max(done, sum(known)) if known else None)
 
     def _save(self, state: str, *, strict: bool = True) -> None:
+        if state == "running" and not self._book.is_due:
+            return
         asked = {**asdict(self._config), **asdict(self._options)}
         try:
             self._book.write(state=state, options={key: str(value) for key, value in asked.items() if value is not None})

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from vidunmask.errors import DeviceError, InputError, OutputError, UsageError
-from vidunmask.pipelines.batch.ledger import WORK, Work
+from vidunmask.pipelines.batch.ledger import WORK, Ledger, Work
 from vidunmask.pipelines.batch.run import batch
 from vidunmask.pipelines.batch.terms import BatchOptions, Listener
 from vidunmask.pipelines.config import Config
@@ -128,6 +128,35 @@ def test_an_earlier_batch_of_other_files_stays_in_the_book(tmp_path, config):
     assert statuses(report) == [("y/a.png", "done")]
     assert len(book(tmp_path / "out")["files"]) == 2
     assert statuses(batch([two, one], tmp_path / "out", config=config)) == [("y/a.png", "skipped"), ("a.png", "skipped")]
+
+
+def test_a_result_is_known_as_our_own_even_if_the_end_came_before_the_book_was_written(tmp_path, config, monkeypatch):
+    source, out = picture(tmp_path / "a.png"), tmp_path / "out"
+    write = Ledger.write
+
+    def until_the_end(self, **options):
+        if any(entry.status == "done" for entry in self.entries.values()):
+            raise SystemExit
+        write(self, **options)
+
+    monkeypatch.setattr(Ledger, "write", until_the_end)
+    with pytest.raises(SystemExit):
+        batch([source], out, config=config)
+    monkeypatch.undo()
+    assert book(out)["files"][0]["status"] != "done"
+    assert statuses(batch([source], out, config=config)) == [("a.png", "skipped")]
+    assert contents(out) == ["a.png", "batch.json"]
+
+
+def test_a_long_book_is_not_written_for_every_file(tmp_path, config, monkeypatch):
+    monkeypatch.setattr("vidunmask.pipelines.batch.ledger._FEW", 1)
+    times = []
+    write = Ledger.write
+    monkeypatch.setattr(Ledger, "write", lambda self, **options: (times.append(1), write(self, **options)))
+    for name in "abcde":
+        picture(tmp_path / "in" / f"{name}.png")
+    assert len(batch([tmp_path / "in"], tmp_path / "out", config=config).entries) == 5
+    assert len(times) == 2
 
 
 @pytest.mark.parametrize(
@@ -306,20 +335,21 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(tmp_path, config
     assert any("worker was lost" in note for note in notes)
 
 
-@pytest.mark.parametrize("segment", [60, 0.5])
+@pytest.mark.parametrize("segment", [60, SEGMENT])
 def test_a_full_disk_is_named_for_the_file_and_leaves_nothing_of_it(program, tmp_path, tiny, clip, segment):
     def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 
-    out = tmp_path / "out"
+    source, out = tmp_path / "clip.mp4", tmp_path / "out"
+    shutil.copy(clip if segment == 60 else SAMPLES / "astronaut_masked.mp4", source)
     options = ["--quiet", "--crf", 1, "--segment", segment]
-    result = program("batch", clip, "--out", out, *options, *tiny, preexec_fn=limit)
+    result = program("batch", source, "--out", out, *options, *tiny, preexec_fn=limit)
     assert result.returncode == 7, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("vidunmask: ")]
     assert lines == [f"vidunmask: {out / 'clip.mp4'}: the disk is full; free some space or write elsewhere"]
     assert [name for name in contents(out) if not name.startswith(WORK)] == ["batch.json"]
-    assert (out / WORK).exists() == (segment < 60)  # finished segments are kept
+    assert (out / WORK).exists() == (segment != 60)  # for the segments that would be finished
     assert not list(out.rglob("*.part"))
 
 
