@@ -95,6 +95,6 @@ def tiny(weights):
 def in_segments(program, tiny, tmp_path_factory):
     """The result of a batch over the sample clip in segments that nobody disturbed."""
     out = tmp_path_factory.mktemp("batch") / "out"
-    result = program("batch", SAMPLES / "astronaut_masked.mp4", "--out", out, "--segment", SEGMENT, *tiny)
+    result = program("batch", SAMPLES / "astronaut_masked.mp4", "--out", out, "--segment", SEGMENT, *tiny, timeout=300)
     assert result.returncode == 0, result.stderr
     return out / "astronaut_masked.mp4"

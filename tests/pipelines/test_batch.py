@@ -238,7 +238,7 @@ def start(*arguments, **options):
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, **options)
 
 
-def wait_for(process, condition, timeout=90):
+def wait_for(process, condition, timeout=300):
     deadline = time.monotonic() + timeout
     while not condition():
         assert process.poll() is None, process.stderr.read()
@@ -275,7 +275,7 @@ def test_after_kill_9_the_same_command_goes_on_to_the_same_result(program, tmp_p
     # A segment that did not survive the crash whole counts for nothing.
     damaged = next(out.glob(f"{WORK}/*/00000.packets"))
     damaged.write_bytes(damaged.read_bytes()[:-50])
-    result = program(*command)
+    result = program(*command, timeout=300)
     assert result.returncode == 0, result.stderr
     assert "going on, 1 of 3 segments" in result.stderr
     assert_same_video(out / "astronaut_masked.mp4", in_segments)
@@ -292,7 +292,7 @@ def test_a_batch_that_is_stopped_keeps_what_is_finished_and_says_so(tmp_path, ti
     try:
         wait_for(process, lambda: (out / "a.png").exists() and begun(out, 1)())
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
     finally:
         if process.poll() is None:
             process.kill()
