@@ -21,7 +21,7 @@ from vidunmask.pipelines.report import RunReport, Stopwatch, Tally, WarningLog
 
 if TYPE_CHECKING:
     from vidunmask.stages.observe import Observer
-    from vidunmask.types import Frame
+    from vidunmask.types import Frame, KnownFace
     from vidunmask.video.info import VideoInfo
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
         reader = stack.enter_context(VideoReader(source))
         like = reader.info
         if config.convert_streams:
-            like = _convert(like, target, stack)
+            like = convert(like, target, stack)
         # Made before the networks are loaded: a target or an encoder that will not do is known at once.
         writer = VideoWriter(
             target,
@@ -106,7 +106,8 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
     return make_report(source, target, parts, tally, seconds=done - began, stages=stages, warnings=warnings.messages)
 
 
-def _convert(like: VideoInfo, target: Path, stack: ExitStack) -> VideoInfo:
+def convert(like: VideoInfo, target: Path, stack: ExitStack) -> VideoInfo:
+    """What to copy the other streams from, with those converted that ``target`` cannot hold; kept until ``stack`` ends."""
     from vidunmask.video import ffmpeg
 
     # Beside the target, where there has to be room for the result anyway.
@@ -126,11 +127,12 @@ def edited_frames(
     watch: Stopwatch,
     tally: Tally,
     *,
+    known: Sequence[KnownFace] = (),
     observer: Observer | None = None,
 ) -> Generator[Frame]:
     """The chain of the house, with a thread at each seam where two stages should overlap.
 
-    ``observer`` is shown what passes the seams.
+    ``known`` are the faces of a run that ended just before the first frame. ``observer`` is shown what passes the seams.
     """
     from vidunmask.flow import prefetch, tap
     from vidunmask.stages.blend import TemporalBlender, blend
@@ -142,7 +144,7 @@ def edited_frames(
     decoded = watch.stage("wait", prefetch(watch.stage("decode", reader), 16, max_bytes=QUEUE_BYTES))
     seen = watch.stage("detect", detect(decoded, parts.detector, every=config.detect_every))
     seen = seen if observer is None else tap(seen, observer.seen)
-    tracked = watch.stage("track", track(seen, Tracker()))
+    tracked = watch.stage("track", track(seen, Tracker(known=known)))
     tracked = tracked if observer is None else tap(tracked, observer.tracked)
     cropped = watch.stage("crop", crop(tracked))
     cropped = cropped if observer is None else tap(cropped, observer.cropped)
@@ -153,11 +155,14 @@ def edited_frames(
         min_faces=config.batch,
         max_frames=config.batch,
         temporal=config.temporal,
+        known=known,
         observer=observer,
     )
     fills = watch.stage("wait", prefetch(watch.stage("unmask", unmasked), 8, max_bytes=QUEUE_BYTES))
     blender = TemporalBlender(strength=TemporalBlender.STRENGTH if config.temporal else 0.0)
-    yield from watch.stage("blend", blend(tally.watch(fills), blender, observer=observer))
+    # An error or a Ctrl-C in the blend ends no thread of the stages before it by itself: its traceback holds on to them.
+    with closing(decoded), closing(crops), closing(fills):
+        yield from watch.stage("blend", blend(tally.watch(fills), blender, observer=observer))
 
 
 def provenance() -> dict[str, str]:

@@ -162,3 +162,17 @@ def test_a_window_is_shorter_at_the_ends() -> None:
     assert list(window([], 2, 2)) == []
     with pytest.raises(ValueError, match="negative"):
         window([], -1, 0)
+
+
+def test_an_interrupt_while_the_thread_starts_leaves_no_thread(monkeypatch):
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        next(prefetch(iter(range(100)), 2))
+    assert threading.active_count() == before

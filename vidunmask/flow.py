@@ -7,6 +7,7 @@ own, by a bounded number of items and bytes. An error there is raised here; clos
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
@@ -127,8 +128,8 @@ def _run(iterable: Iterable[T], channel: _Channel[T], dropped: Callable[[int], N
     # A daemon, so that a source that never returns cannot keep the process alive once the main thread is done.
     thread = threading.Thread(target=channel.produce, args=(iterable,), name="vidunmask-flow", daemon=True)
     del iterable  # only the producer holds it now
-    thread.start()
     try:
+        thread.start()
         for item in channel.consume():
             if dropped is not None and channel.dropped > reported:
                 reported = channel.dropped
@@ -136,7 +137,17 @@ def _run(iterable: Iterable[T], channel: _Channel[T], dropped: Callable[[int], N
             yield item
     finally:
         channel.cancel()
-        thread.join()
+        _join(thread)
+
+
+def _join(thread: threading.Thread) -> None:
+    """Waits for the end of a thread; one that a Ctrl-C caught on its way in gets a moment to be there."""
+    for _ in range(100):
+        try:
+            thread.join()
+            return
+        except RuntimeError:  # it has not started
+            time.sleep(0.005)
 
 
 def tap(iterable: Iterable[T], callback: Callable[[T], None]) -> Iterator[T]:

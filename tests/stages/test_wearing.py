@@ -99,3 +99,26 @@ def test_the_lower_face_follows_a_turned_head():
     front = lower_face(turned, 256).front
     columns = np.arange(256)
     assert (front.sum(axis=0) * columns).sum() == pytest.approx(148, abs=3)
+
+
+@pytest.mark.parametrize(("worn", "covered", "opacity"), [(True, 0.4, 1), (False, 0.5, 0)])
+def test_what_was_decided_before_the_first_frame_goes_on_between_the_thresholds(worn, covered, opacity):
+    wearing = MaskWearing()
+    assert wearing.step(0.0, covered) == 1 - opacity  # on its own it decides otherwise
+    wearing = MaskWearing()
+    wearing.begin(worn=worn)
+    assert [wearing.step(index / FPS, covered) for index in range(20)] == [opacity] * 20
+
+
+def test_what_another_run_decided_for_the_first_frames_is_kept_to_and_gone_on_from():
+    def run(decisions):
+        wearing = MaskWearing()
+        wearing.begin(worn=True, decisions=decisions)
+        series = [(index / FPS, 0.45) for index in range(30)]  # between the thresholds: what was decided goes on
+        return [wearing.step(time, share, series[index + 1 : index + 9]) for index, (time, share) in enumerate(series)]
+
+    assert run([]) == [1.0] * 30
+    off = run([(index / FPS, index < 10) for index in range(12)])
+    assert off[:8] == [1.0] * 8
+    assert 0 < off[9] < 1
+    assert off[12:] == [0.0] * 18

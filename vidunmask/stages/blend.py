@@ -38,7 +38,7 @@ class Past:
     small: ByteArray | None = None  # (F, F) grey crop, for motion
     tint: FloatArray | None = None  # (S/4, S/4, 3), the colour correction
     grain: float = 0.0  # grey levels
-    noise: FloatArray | None = None  # (S, S) float32, unit variance, the track's own
+    noise: FloatArray | None = None  # (S, S) float32, unit variance, fixed to the face
     age: int = 0  # frames with grain
 
 
@@ -124,7 +124,8 @@ class TemporalBlender:
     def _grain(self, past: Past, fill: Fill, composed: FloatArray, hole: ByteArray, inner: ByteArray) -> FloatArray:
         """The noise (S, S) that the picture has around the hole and the fill has not."""
         if past.noise is None:
-            past.noise = _noise(fill.track_id, len(hole))
+            # The same for every track, so that it is the same wherever in a video a run begins to count them.
+            past.noise = _noise(0, len(hole))
             past.grain = self._missing_grain(fill.crop, composed, hole, inner) or 0.0
         elif past.age % 5 == 0:  # it changes slowly
             measured = self._missing_grain(fill.crop, composed, hole, inner)

@@ -19,7 +19,7 @@ from vidunmask.stages.holes import MaskSmoother, guide_of, hole_of
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.observe import Observer
 from vidunmask.stages.wearing import MaskWearing, Thresholds, lower_face
-from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces
+from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces, KnownFace
 
 log = logging.getLogger(__name__)
 
@@ -128,20 +128,22 @@ def unmask(
     look_ahead: float = 0.25,
     thresholds: Thresholds | None = None,
     temporal: bool = True,
+    known: Sequence[KnownFace] = (),
     observer: Observer | None = None,
 ) -> Iterator[FrameFaces[Fill]]:
     """Segments every crop, decides per track whether a mask is worn, and fills the faces that wear one.
 
     Frames are gathered until they hold ``min_faces`` faces or are ``max_frames`` many, so that one call of a network serves
     several. ``look_ahead`` seconds of frames (at most 16) are held back for the decision and for the smoothing of the masks.
-    temporal=False takes every frame alone: nothing is smoothed and the decision has no past. A face for which a network gives
+    temporal=False takes every frame alone: nothing is smoothed and the decision has no past. ``known`` are faces of which it is
+    known whether they wore a mask before the first frame. A face for which a network gives
     NaN passes through untouched.
     """
     segmented = _segment(crops, unmasker, min_faces=min_faces, max_frames=max_frames)
     if observer is not None:
         segmented = tap(segmented, observer.segmented)
     if temporal:
-        settled = _settle(segmented, look_ahead=look_ahead, thresholds=thresholds, observer=observer)
+        settled = _settle(segmented, look_ahead=look_ahead, thresholds=thresholds, known=known, observer=observer)
     else:
         settled = _alone(segmented, thresholds, observer=observer)
     yield from _inpaint(settled, unmasker, min_faces=min_faces, max_frames=max_frames, observer=observer)
@@ -183,12 +185,14 @@ def _settle(
     *,
     look_ahead: float,
     thresholds: Thresholds | None,
+    known: Sequence[KnownFace] = (),
     observer: Observer | None = None,
 ) -> Iterator[FrameFaces[Segmented]]:
     """Sets the opacity and smooths the probability of every face, from its track's past and ``look_ahead`` seconds ahead."""
     wearing: TrackMemory[MaskWearing] = TrackMemory(lambda: MaskWearing(thresholds))
     smoothers: TrackMemory[MaskSmoother] = TrackMemory(MaskSmoother)
     window: deque[FrameFaces[Segmented]] = deque()
+    before = {face.track_id: face for face in known}
 
     def settle(item: FrameFaces[Segmented]) -> FrameFaces[Segmented]:
         index, seconds = item.frame.index, float(item.frame.time)
@@ -197,9 +201,11 @@ def _settle(
         for face in item.faces:
             track, reset = face.crop.track_id, face.crop.reset
             ahead = _ahead(track, window)
-            opacity = wearing.of(track, index, reset=reset).step(
-                seconds, face.covered, [(float(frame.time), later.covered) for frame, later in ahead]
-            )
+            decision = wearing.of(track, index, reset=reset)
+            if track in before:
+                earlier = before.pop(track)
+                decision.begin(worn=earlier.worn, decisions=earlier.decisions)
+            opacity = decision.step(seconds, face.covered, [(float(frame.time), later.covered) for frame, later in ahead])
             smoother = smoothers.of(track, index, reset=reset)
             probability = smoother.step(face.probability, face.guide, [(later.probability, later.guide) for _, later in ahead])
             if observer is not None and smoother.sums is not None:

@@ -91,6 +91,18 @@ class MaskWearing:
         self.thresholds = thresholds or Thresholds()
         self._covered: deque[tuple[float, float]] = deque()  # (seconds, share covered)
         self._worn: deque[tuple[float, bool]] = deque()
+        self._before: bool | None = None
+        self._given: tuple[tuple[float, bool], ...] = ()
+
+    def begin(self, *, worn: bool, decisions: Sequence[tuple[float, bool]] = ()) -> None:
+        """Sets what was decided before the first frame, and for the frames up to some time: (seconds, worn) in order."""
+        self._before = worn
+        self._given = tuple(decisions)
+
+    def _given_at(self, time: float) -> bool | None:
+        if not self._given or time > self._given[-1][0] + 1e-6:
+            return None
+        return next((worn for at, worn in reversed(self._given) if at <= time + 1e-6), self._before)
 
     def step(self, time: float, covered: float, ahead: Sequence[tuple[float, float]] = ()) -> float:
         """The opacity 0..1 of the edit at ``time`` seconds, for a share ``covered`` 0..1 of the lower face.
@@ -102,14 +114,15 @@ class MaskWearing:
         while self._covered[0][0] < time - t.persistence:
             self._covered.popleft()
         samples = [*self._covered, *ahead]
-        worn = self._worn[-1][1] if self._worn else None
+        worn = self._worn[-1][1] if self._worn else self._before
         decisions: list[tuple[float, bool]] = []
         for when in (time, *(when for when, _ in ahead)):
             near = [share for at, share in samples if abs(at - when) <= t.persistence + 1e-6]
             median = float(np.median(near))
             # A track's first frame has no history: halfway between the thresholds decides.
             bar = (t.start + t.stop) / 2 if worn is None else t.stop if worn else t.start
-            worn = median >= bar
+            given = self._given_at(when)
+            worn = median >= bar if given is None else given
             decisions.append((when, worn))
         self._worn.append(decisions[0])
         while self._worn[0][0] < time - t.ramp:
