@@ -22,16 +22,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command, rest = split(arguments)
     verbose = "--verbose" in arguments
+    left = "nothing was written"
     try:
         with _signals():
-            return commands.load(command).run(rest)
+            module = commands.load(command)
+            left = getattr(module, "STOPPED", left)  # what a command leaves where it is stopped
+            return module.run(rest)
     except VidunmaskError as error:
         # Where a wrong argument was noticed helps nobody.
         return _fail(str(error), error.exit_code, verbose=verbose and not isinstance(error, UsageError))
     except KeyboardInterrupt:
-        return _fail("interrupted, nothing was written", INTERRUPTED, verbose=False)
+        return _fail(f"interrupted, {left}", INTERRUPTED, verbose=False)
     except _Terminated:
-        return _fail("terminated, nothing was written", TERMINATED, verbose=False)
+        return _fail(f"terminated, {left}", TERMINATED, verbose=False)
     except Exception as error:
         # The last line of defence: an error nobody foresaw is still one line and a code, with its trace on demand.
         hint = "" if verbose else " (--verbose shows where)"

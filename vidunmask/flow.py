@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
@@ -141,7 +141,7 @@ def latest(iterable: Iterable[T], *, dropped: Callable[[int], None] | None = Non
     return cast(Iterator[T], _run(iterable, _Channel[T](1, None, newest_wins=True), dropped))
 
 
-def ticking(iterable: Iterable[T], seconds: float) -> Iterator[T | None]:
+def ticking(iterable: Iterable[T], seconds: float) -> Generator[T | None]:
     """The items of ``iterable``, made in another thread one ahead, and None whenever ``seconds`` pass without one.
 
     For a loop that has to look after something else too, such as a window, while the items are slow to come or do not come.
@@ -151,7 +151,7 @@ def ticking(iterable: Iterable[T], seconds: float) -> Iterator[T | None]:
 
 def _run(
     iterable: Iterable[T], channel: _Channel[T], dropped: Callable[[int], None] | None, tick: float | None = None
-) -> Iterator[T | None]:
+) -> Generator[T | None]:
     reported = 0
     # A daemon, so that a source that never returns cannot keep the process alive once the main thread is done.
     thread = threading.Thread(target=channel.produce, args=(iterable,), name="vidunmask-flow", daemon=True)

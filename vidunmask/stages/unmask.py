@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +47,9 @@ class Unmasker:
         self.dtype = dtype
         self.batch = batch
         self.seconds = {"segment": 0.0, "inpaint": 0.0}
+        self.multiple = math.lcm(
+            *(int(getattr(network, "multiple", 1)) for network in (segmenter, inpainter))
+        )  # of a crop's side
         self._segmenter: Callable[..., Tensor] = self._prepare(segmenter, compile=compile)
         self._inpainter: Callable[..., Tensor] = self._prepare(inpainter, compile=compile)
 

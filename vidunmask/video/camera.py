@@ -19,7 +19,15 @@ BACKENDS = ("auto", "ffmpeg", "opencv")
 _SYSFS = Path("/sys/class/video4linux")
 # What a camera names a format, for V4L2's `input_format`; compressed ones are codecs there.
 _CODECS = {"mjpeg": "mjpeg", "mjpg": "mjpeg", "h264": "h264", "hevc": "hevc"}
-_FOURCC = {"mjpeg": "MJPG", "mjpg": "MJPG", "yuyv422": "YUYV", "yuyv": "YUYV", "uyvy422": "UYVY", "nv12": "NV12", "h264": "H264"}
+_FOURCC = {
+    "mjpeg": "MJPG",
+    "mjpg": "MJPG",
+    "yuyv422": "YUYV",
+    "yuyv": "YUYV",
+    "uyvy422": "UYVY",
+    "nv12": "NV12",
+    "h264": "H264",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +136,13 @@ def open_camera(
         try:
             url, format = device_url(source), device_format()
             return PacketSource(
-                name, url, format=format, options=device_options(format, mode), timeout=timeout, reconnect=reconnect
+                name,
+                url,
+                format=format,
+                options=device_options(format, mode),
+                timeout=timeout,
+                reconnect=reconnect,
+                endless=True,
             )
         except InputError as error:
             reasons.append(str(error))

@@ -122,10 +122,11 @@ class LiveSource:
         return False
 
     def _frames(self) -> Iterator[Frame]:
-        if self._first is not None:
-            first, self._first = self._first, None
-            yield self._frame(*first)
-            del first
+        first, self._first = self._first, None
+        if first is not None and self._ends():
+            # Of what happens by itself the first picture is old by now, since networks were loaded in the meantime.
+            yield self._frame(time.monotonic(), first[1])
+        del first
         while not self._stopped.is_set():
             try:
                 picture = next(self._pictures, None)
@@ -181,7 +182,8 @@ class PacketSource(LiveSource):
     """What FFmpeg opens and demuxes: cameras and network streams.
 
     timeout: seconds without a picture after which the source counts as lost. paced: whether pictures that come ahead of their
-    own clock are held back until they are due, as where a server sends a whole segment at once.
+    own clock are held back until they are due, as where a server sends a whole segment at once. endless: whether the source
+    can only be lost, not end.
     """
 
     def __init__(
@@ -194,7 +196,9 @@ class PacketSource(LiveSource):
         timeout: float = 5.0,
         reconnect: bool = False,
         paced: bool = False,
+        endless: bool = False,
     ) -> None:
+        self._endless = endless
         self._url, self._format, self._options = url, format, options or {}
         self._timeout = timeout
         self._paced = paced
@@ -249,6 +253,8 @@ class PacketSource(LiveSource):
                             return
                         arrived = time.monotonic()
                     yield arrived, native
+            if self._endless and not self._stopped.is_set():
+                raise InputError(f"{self.name}: gives no more pictures; it may have been unplugged")
         finally:
             container.close()
 
@@ -269,8 +275,8 @@ class PacketSource(LiveSource):
                 raise InputError(f"{self.name}: no picture for {self._timeout:g} s, the stream has stalled") from error
             if packet is None:
                 return
-            asked = time.monotonic()
             yield packet
+            asked = time.monotonic()
 
 
 class FileSource(LiveSource):
@@ -304,7 +310,10 @@ class FileSource(LiveSource):
             with reader:
                 for frame in reader:
                     at = float(frame.time)
-                    began = time.monotonic() - at if began is None else began
+                    if began is None:
+                        yield time.monotonic(), frame.native
+                        began = time.monotonic() - at  # the clock runs from when the second picture is asked for
+                        continue
                     # a machine that slept, or is far too slow to decode, goes on from where it is
                     began = max(began, time.monotonic() - at - _JUMP)
                     if self._stopped.wait(max(0.0, began + at - time.monotonic())):
@@ -347,5 +356,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, ExitError):
         return "no answer in time"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-

@@ -1,0 +1,468 @@
+"""The live loop: the chain of the house without look-ahead, newest picture first, and what is shown of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from vidunmask.errors import OutputError, VidunmaskError
+from vidunmask.pipelines.build import Parts, build
+from vidunmask.pipelines.config import Config
+from vidunmask.pipelines.live.config import LiveConfig
+from vidunmask.pipelines.live.pace import Governor, Latencies, Level, Meter, Pace, levels, resident_bytes
+from vidunmask.pipelines.live.sinks import NetworkStream, Pictures, Recorder, Sinks, VirtualCamera, fresh_name
+from vidunmask.pipelines.live.view import Figures, View, compose, strip_height
+from vidunmask.pipelines.report import Stopwatch
+from vidunmask.types import ByteArray, Fill, Frame, FrameFaces, SeenFace, TrackedFace
+
+if TYPE_CHECKING:
+    from vidunmask.pipelines.live.window import Window
+    from vidunmask.stages.crop import CropCutter
+    from vidunmask.stages.detect import FaceFinder
+    from vidunmask.video.live import LiveSource
+
+log = logging.getLogger(__name__)
+
+_TICK = 0.02  # seconds after which the window is looked after even where no picture has come
+_SHOWN_SIDE = 1280  # longer side of the window's picture in pixels; larger ones are shown smaller
+_THREADS = {"detect": ("detect", "track", "crop"), "unmask": ("unmask",), "blend": ("blend",), "show": ("show",)}
+
+
+@dataclass(frozen=True, slots=True)
+class LiveReport:
+    """The outcome of a live run."""
+
+    source: str
+    captured: int
+    shown: int
+    seconds: float  # from the first picture shown to the last
+    p50: float  # milliseconds from capture to display
+    p95: float
+    level: int  # what was given up at the end; 0 for nothing
+    changes: int  # how often that changed
+    outcomes: tuple[str, ...]  # a line for every recording, stream and camera
+    why: str  # it ended
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second that came out."""
+        return (self.shown - 1) / self.seconds if self.seconds > 0 else 0.0
+
+    def __str__(self) -> str:
+        lost = max(0, self.captured - self.shown)
+        return (
+            f"{self.source}: {self.shown} pictures in {self.seconds:.1f} s, {self.rate:.1f} a second, {lost} left out, "
+            f"latency {self.p50:.0f} ms (p95 {self.p95:.0f} ms); {self.why}"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Output:
+    """A finished picture with what the window may want to show of it."""
+
+    frame: Frame
+    faces: tuple[Fill, ...]
+    before: ByteArray | None  # (h, w, 3) RGB
+
+
+def run(
+    live: LiveConfig, config: Config | None = None, *, parts: Parts | None = None, say: Callable[[str], None] | None = None
+) -> LiveReport:
+    """Runs live mode until the source ends, the viewer quits or ``live.duration`` is over.
+
+    ``parts`` from `build.build` may be reused. ``say`` gets what is worth a line: what became of recordings and streams, also
+    where the run ends in an error. Raises a VidunmaskError where the source is lost or nothing can come out; recordings are
+    finished and kept all the same, after KeyboardInterrupt too.
+    """
+    from vidunmask.video.camera import Mode, open_source
+
+    config = config or Config()
+    say = say or (lambda line: None)
+    sinks = Sinks()
+    if live.window:
+        from vidunmask.pipelines.live.window import check_display
+
+        check_display()
+    try:
+        with ExitStack() as stack:
+            mode = Mode(live.size, live.rate, live.input_format)
+            source = stack.enter_context(
+                open_source(
+                    live.source, mode=mode, backend=live.backend, timeout=live.timeout, reconnect=live.reconnect, loop=live.loop
+                )
+            )
+            for warning in source.warnings:
+                log.warning("%s", warning)
+            log.info("%s: %dx%d %s", source.name, *source.info.size[::-1], source.info.pix_fmt)
+            stack.callback(sinks.close)
+            session = _Session(live, config, source, sinks, parts, say)
+            report = session.run(stack)
+    finally:
+        for outcome in sinks.outcomes:
+            say(outcome)
+    if sinks.failed:
+        raise sinks.failed[0]
+    return replace(report, outcomes=tuple(sinks.outcomes))
+
+
+class _Session:
+    """One run, from the opened source to the report."""
+
+    def __init__(
+        self,
+        live: LiveConfig,
+        config: Config,
+        source: LiveSource,
+        sinks: Sinks,
+        parts: Parts | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._live, self._config, self._source, self._sinks, self._say = live, config, source, sinks, say
+        self._view = View(split=live.split, overlay=live.overlay)
+        self._watch, self._meter, self._pace = Stopwatch(), Meter(), Pace()
+        self._changes = 0
+        self._recorder: Recorder | None = None
+        self._recording_since = 0.0
+        self._pictures: Pictures | None = None
+        self._window: Window | None = None
+        self._last: _Output | None = None
+        self._why = "the source ended"
+        self._resumed = float("-inf")
+        like = replace(source.info, codec="")  # recordings are H.264 wherever the file holds it
+        self._like = like
+        # Targets and encoders that will not do are known before the networks are loaded.
+        if live.record is not None:
+            self._record(live.record)
+        if live.stream is not None:
+            sinks.add(NetworkStream(live.stream, like))
+        if live.virtual_camera is not None:
+            sinks.add(VirtualCamera(live.virtual_camera, like))
+        share_cores()
+        self._parts = parts or build(config)
+        steps = levels(config.detect_every, multiple=self._parts.unmasker.multiple)
+        self._governor = Governor(steps[:1] if live.fixed else steps)
+
+    def run(self, stack: ExitStack) -> LiveReport:
+        """Shows pictures until something ends it; what is opened is closed by ``stack``."""
+        from vidunmask.flow import ticking
+
+        live, source = self._live, self._source
+        stats = stack.enter_context(_Stats.open(live.stats, live.stats_every)) if live.stats is not None else None
+        if live.window:
+            from vidunmask.pipelines.live.window import Window
+
+            height, width = source.info.display_size
+            factor = min(1.0, _SHOWN_SIDE / max(height, width))
+            size = round(height * factor), round(width * factor)
+            self._window = Window(f"vidunmask: {source.name}", (size[0] + strip_height(size[1], size[0]), size[1]))
+            stack.callback(self._window.close)
+        outputs = stack.enter_context(closing(ticking(self._outputs(), _TICK)))
+        stack.callback(source.stop)  # first of all, or closing the chain would wait for a picture
+        first = last = looked = said = time.monotonic()
+        for output in outputs:
+            now = time.monotonic()
+            if output is not None and source.age(output.frame) <= now - self._resumed:
+                with self._watch.timing("show"):
+                    self._show(output)
+                last = time.monotonic()
+                if self._meter.shown == 0:
+                    first = said = last
+                    if stats is not None:
+                        stats.start(last)
+                latency = source.age(output.frame)
+                self._meter.show(last, latency)
+                if stats is not None:
+                    stats.add(latency)
+            elif self._window is not None:
+                self._redraw_waiting()
+            self._last = output or self._last
+            if self._meter.shown and now - looked >= 1.0:
+                looked = now
+                self._look(now, settled=now - first >= 4.0)
+                if self._window is None and now - said >= 30.0:
+                    said = now
+                    self._say(self._line(now - first))
+            if stats is not None and self._meter.shown:
+                stats.write_when_due(now, source.captured, self._pace, self._governor.at, self._last)
+            if self._over(now - first):
+                break
+        report = LiveReport(
+            source=source.name, captured=source.captured, shown=self._meter.shown, seconds=last - first,
+            p50=self._meter.total.percentile(0.5), p95=self._meter.total.percentile(0.95),
+            level=self._governor.at, changes=self._changes, outcomes=(), why=self._why,
+        )  # fmt: skip
+        if not self._meter.shown and self._why == "the source ended":
+            self._why = "no picture came"
+        return report
+
+    def _over(self, seconds: float) -> bool:
+        """Whether it is time to stop; also does what the keys say, as long as the run is paused."""
+        if self._window is not None:
+            self._obey(self._window.keys())
+            while self._view.paused and self._why == "the source ended" and not self._window.closed:
+                self._redraw()
+                time.sleep(0.03)
+                self._obey(self._window.keys())
+            if self._window.closed:
+                self._why = "the window was closed"
+        if self._live.duration is not None and self._meter.shown and seconds >= self._live.duration:
+            self._why = f"{self._live.duration:g} s are over"
+        if self._window is None and not self._sinks and self._live.stats is None:
+            self._why = "nothing is left that takes the pictures"
+        return self._why != "the source ended"
+
+    # The chain
+
+    def _outputs(self) -> Iterator[_Output]:
+        """The stages without look-ahead, each group in a thread of its own, and never more than one picture between two."""
+        from vidunmask import detectors
+        from vidunmask.flow import latest, prefetch
+        from vidunmask.stages.blend import TemporalBlender
+        from vidunmask.stages.crop import CropCutter
+        from vidunmask.stages.detect import FaceFinder
+        from vidunmask.stages.track import Tracker
+        from vidunmask.stages.unmask import unmask
+
+        config, parts, watch = self._config, self._parts, self._watch
+        self._level = level = self._governor.level
+        # Passes of the detector run beside, on a detector of their own, since one serves one thread.
+        searcher = detectors.create(config.detector, device=parts.device.split(":")[0])
+        self._finder = FaceFinder(
+            parts.detector, every=level.every, thorough_every=level.thorough_every, look_back=0, searcher=searcher
+        )
+        self._cutter = CropCutter(look_ahead=0)
+        newest = watch.stage("wait", latest(self._source))
+        seen = watch.stage("detect", _seen(newest, self._finder))
+        tracked = watch.stage("track", _tracked(seen, Tracker(look_ahead=0)))
+        crops = watch.stage("wait", prefetch(watch.stage("crop", _cropped(tracked, self._cutter)), 1))
+        unmasked = unmask(crops, parts.unmasker, min_faces=1, max_frames=1, look_ahead=0, temporal=config.temporal)
+        fills = watch.stage("wait", prefetch(watch.stage("unmask", unmasked), 1))
+        blender = TemporalBlender(strength=TemporalBlender.STRENGTH if config.temporal else 0.0)
+        yield from watch.stage("blend", self._blended(fills, blender))
+
+    def _blended(self, fills: Iterator[FrameFaces[Fill]], blender: object) -> Iterator[_Output]:
+        from vidunmask.flow import tap
+        from vidunmask.stages.blend import TemporalBlender, blend
+        from vidunmask.video import pixels
+
+        assert isinstance(blender, TemporalBlender)
+        known: deque[tuple[tuple[Fill, ...], ByteArray | None]] = deque()
+
+        def keep(item: FrameFaces[Fill]) -> None:
+            wanted = self._window is not None and self._view.needs_before
+            known.append((item.faces, pixels.small_rgb(item.frame, _SHOWN_SIDE)[0] if wanted else None))
+
+        for frame in blend(tap(fills, keep), blender):
+            yield _Output(frame, *known.popleft())
+
+    def _look(self, now: float, *, settled: bool) -> None:
+        """Measures the pace, and changes what is spent where that is needed."""
+        spent = dict(self._watch.seconds)
+        worked = {thread: sum(spent.get(name, 0.0) for name in names) for thread, names in _THREADS.items()}
+        self._pace = self._meter.look(now, self._source.captured, worked)
+        level = self._governor.step(now, self._pace) if settled else None
+        if level is not None:
+            self._change(level)
+
+    def _change(self, level: Level) -> None:
+        self._changes += 1
+        pace = f"{self._pace.shown:.1f} of {self._pace.captured:.1f} pictures a second"
+        word = "to keep up" if self._governor.at else "everything again"
+        log.warning("%s came out; %s: %s", pace, word, level)
+        self._finder.every, self._finder.thorough_every = level.every, level.thorough_every
+        self._cutter.resize(level.crop_size)
+
+    # What is shown
+
+    def _show(self, output: _Output) -> None:
+        self._sinks.push(output.frame)
+        if self._window is not None:
+            self._window.show(self._picture(output))
+            self._obey(self._window.keys())
+
+    def _picture(self, output: _Output, waiting: str | None = None) -> ByteArray:
+        from vidunmask.video import pixels
+
+        after, frame_to_shown = pixels.small_rgb(output.frame, _SHOWN_SIDE)
+        return compose(after, output.before, self._view, output.faces, frame_to_shown, self._figures(waiting))
+
+    def _figures(self, waiting: str | None) -> Figures:
+        shown = max(1, self._meter.shown)
+        spent = {**self._watch.seconds, **self._parts.unmasker.seconds}
+        spent.pop("wait", None)
+        if "unmask" in spent:
+            spent["unmask"] -= sum(self._parts.unmasker.seconds.values())
+        return Figures(
+            captured=self._pace.captured, shown=self._pace.shown, p50=self._pace.p50, p95=self._pace.p95,
+            reduced=f"to keep up: {self._governor.level}" if self._governor.at else "",
+            recording=time.monotonic() - self._recording_since if self._recorder is not None else None,
+            waiting=waiting, stages={name: 1000 * seconds / shown for name, seconds in spent.items()},
+        )  # fmt: skip
+
+    def _redraw(self) -> None:
+        if self._window is not None and self._last is not None:
+            self._window.show(self._picture(self._last, self._source.waiting))
+
+    def _redraw_waiting(self) -> None:
+        if self._source.waiting:
+            self._redraw()
+
+    def _line(self, seconds: float) -> str:
+        pace = self._pace
+        return (
+            f"{seconds:.0f} s: {pace.shown:.1f} of {pace.captured:.1f} pictures a second, "
+            f"latency {pace.p50:.0f} ms (p95 {pace.p95:.0f} ms)"
+        )
+
+    # Keys
+
+    def _obey(self, keys: Iterable[str]) -> None:
+        view = self._view
+        for key in keys:
+            if key in ("q", "\x1b"):
+                self._why = "stopped by the viewer"
+            elif key == " ":
+                view.paused = not view.paused
+                self._resumed = time.monotonic()
+            elif key == "b":
+                view.before, view.split = not view.before, False
+            elif key == "s":
+                view.split, view.before = not view.split, False
+            elif key == "o":
+                view.overlay = not view.overlay
+            elif key == "h":
+                view.help = not view.help
+            elif key == "p":
+                self._save_picture()
+            elif key == "r":
+                self._toggle_recording()
+
+    def _save_picture(self) -> None:
+        if self._last is not None:
+            if self._pictures is None:
+                self._pictures = Pictures(self._live.folder)
+                self._sinks.add(_Quiet(self._pictures))
+            try:
+                self._pictures.push(self._last.frame)
+            except VidunmaskError as error:
+                log.warning("%s", error)
+
+    def _toggle_recording(self) -> None:
+        if self._recorder is not None:
+            self._sinks.finish(self._recorder)
+            self._recorder = None
+            return
+        try:
+            self._record(fresh_name(self._live.folder, ".mp4"))
+        except VidunmaskError as error:  # the run goes on without
+            log.warning("%s", error)
+
+    def _record(self, path: Path) -> None:
+        self._recorder = Recorder(path, self._like, self._config)
+        self._recording_since = time.monotonic()
+        self._sinks.add(self._recorder)
+
+
+class _Quiet:
+    """Pictures among the sinks: closed with them, but given no picture that nobody asked for."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.name, self.dropped = pictures.name, 0
+        self._pictures = pictures
+
+    def push(self, frame: Frame) -> None:
+        """Nothing."""
+
+    def close(self) -> str:
+        """Waits for the pictures under way."""
+        return self._pictures.close()
+
+
+class _Stats:
+    """Writes a CSV line every so many seconds: what a long run is judged by."""
+
+    COLUMNS = "seconds,captured,shown,rate,p50_ms,p95_ms,rss_mb,faces,level"
+
+    def __init__(self, file: TextIO, every: float) -> None:
+        self._file, self._every = file, every
+        self._start = self._due = self._since = 0.0
+        self._latencies = Latencies()
+        self._count = self._before = 0
+        file.write(self.COLUMNS + "\n")
+
+    @classmethod
+    def open(cls, path: Path, every: float) -> closing[_Stats]:
+        """Raises OutputError where the file cannot be written."""
+        try:
+            return closing(cls(path.open("w", encoding="utf-8", buffering=1), every))
+        except OSError as error:
+            raise OutputError(f"--stats {path}: cannot be written ({error.strerror or error})") from error
+
+    def start(self, now: float) -> None:
+        """The first picture is there."""
+        self._start = self._since = now
+        self._due = now + self._every
+
+    def add(self, latency: float) -> None:
+        """Counts a picture."""
+        self._latencies.add(latency)
+        self._count += 1
+
+    def write_when_due(self, now: float, captured: int, pace: Pace, level: int, last: _Output | None) -> None:
+        """Writes a line where the time has come."""
+        if now < self._due:
+            return
+        rate = (self._count - self._before) / (now - self._since)
+        p50, p95 = (self._latencies.percentile(share) for share in (0.5, 0.95))
+        faces = len(last.faces) if last is not None else 0
+        self._file.write(
+            f"{now - self._start:.1f},{captured},{self._count},{rate:.2f},{p50:.0f},{p95:.0f},"
+            f"{resident_bytes() / 1e6:.1f},{faces},{level}\n"
+        )
+        self._latencies.clear()
+        self._since, self._before = now, self._count
+        self._due += self._every
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def share_cores() -> None:
+    """Leaves cores to the stages that run beside the networks: half for torch, a quarter for OpenCV.
+
+    On two cores a call that splits itself over both waits for whichever core another stage holds.
+    """
+    import cv2
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, min(8, cores // 2)))
+    cv2.setNumThreads(max(1, min(4, cores // 4)))
+
+
+def _seen(frames: Iterator[Frame], finder: FaceFinder) -> Iterator[FrameFaces[SeenFace]]:
+    try:
+        for frame in frames:
+            yield from finder.step(frame)
+    finally:
+        finder.close()
+
+
+def _tracked(seen: Iterator[FrameFaces[SeenFace]], tracker: object) -> Iterator[FrameFaces[TrackedFace]]:
+    from vidunmask.stages.track import Tracker, track
+
+    assert isinstance(tracker, Tracker)
+    return track(seen, tracker)
+
+
+def _cropped(tracked: Iterator[FrameFaces[TrackedFace]], cutter: CropCutter) -> Iterator[FrameFaces]:
+    for item in tracked:
+        yield from cutter.step(item)
