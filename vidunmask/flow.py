@@ -7,6 +7,8 @@ own, by a bounded number of items and bytes. An error there is raised here; clos
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -214,7 +216,10 @@ class Outlet(Generic[T]):
 
 
 class Beside(Generic[T]):
-    """Does one job at a time in a thread of its own, while whoever gave it goes on and asks for the result later."""
+    """Does one job at a time in a thread of its own, while whoever gave it goes on and asks for the result later.
+
+    Where the system knows priorities of threads the job runs at a lower one: what is waited for comes first.
+    """
 
     def __init__(self) -> None:
         self._outlet: Outlet[Callable[[], T]] | None = None
@@ -236,6 +241,9 @@ class Beside(Generic[T]):
         self._outlet.push(job)
 
     def _work(self, jobs: Iterator[Callable[[], T]]) -> None:
+        if sys.platform == "linux":  # elsewhere a priority is the whole process's
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 5)
         for job in jobs:
             self._results.append(job())
 

@@ -6,12 +6,13 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from vidunmask import geometry
 from vidunmask.errors import OutputError, VidunmaskError
 from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
@@ -20,11 +21,10 @@ from vidunmask.pipelines.live.pace import Governor, Latencies, Level, Meter, Pac
 from vidunmask.pipelines.live.sinks import NetworkStream, Pictures, Recorder, Sinks, VirtualCamera, fresh_name
 from vidunmask.pipelines.live.view import Figures, View, compose, strip_height
 from vidunmask.pipelines.report import Stopwatch
-from vidunmask.types import ByteArray, Fill, Frame, FrameFaces, SeenFace, TrackedFace
+from vidunmask.types import ByteArray, Fill, Frame, FrameFaces, SeenFace
 
 if TYPE_CHECKING:
     from vidunmask.pipelines.live.window import Window
-    from vidunmask.stages.crop import CropCutter
     from vidunmask.stages.detect import FaceFinder
     from vidunmask.video.live import LiveSource
 
@@ -32,7 +32,14 @@ log = logging.getLogger(__name__)
 
 _TICK = 0.02  # seconds after which the window is looked after even where no picture has come
 _SHOWN_SIDE = 1280  # longer side of the window's picture in pixels; larger ones are shown smaller
-_THREADS = {"detect": ("detect", "track", "crop"), "unmask": ("unmask",), "blend": ("blend",), "show": ("show",)}
+# which stages share a thread
+_THREADS = {
+    "detect": ("detect", "track", "crop"),
+    "segment": ("segment",),
+    "inpaint": ("inpaint",),
+    "blend": ("blend",),
+    "show": ("show",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class LiveReport:
     p95: float
     level: int  # what was given up at the end; 0 for nothing
     changes: int  # how often that changed
+    stages: Mapping[str, float]  # milliseconds of work for a picture, by stage
     outcomes: tuple[str, ...]  # a line for every recording, stream and camera
     why: str  # it ended
 
@@ -125,6 +133,9 @@ class _Session:
         say: Callable[[str], None],
     ) -> None:
         self._live, self._config, self._source, self._sinks, self._say = live, config, source, sinks, say
+        from vidunmask.video.pixels import Preview
+
+        self._preview = Preview()
         self._view = View(split=live.split, overlay=live.overlay)
         self._watch, self._meter, self._pace = Stopwatch(), Meter(), Pace()
         self._changes = 0
@@ -146,7 +157,8 @@ class _Session:
             sinks.add(VirtualCamera(live.virtual_camera, like))
         share_cores()
         self._parts = parts or build(config)
-        steps = levels(config.detect_every, multiple=self._parts.unmasker.multiple)
+        warm_up(self._parts)
+        steps = levels(config.detect_every)
         self._governor = Governor(steps[:1] if live.fixed else steps)
 
     def run(self, stack: ExitStack) -> LiveReport:
@@ -196,7 +208,7 @@ class _Session:
         report = LiveReport(
             source=source.name, captured=source.captured, shown=self._meter.shown, seconds=last - first,
             p50=self._meter.total.percentile(0.5), p95=self._meter.total.percentile(0.95),
-            level=self._governor.at, changes=self._changes, outcomes=(), why=self._why,
+            level=self._governor.at, changes=self._changes, stages=self._stages(), outcomes=(), why=self._why,
         )  # fmt: skip
         if not self._meter.shown and self._why == "the source ended":
             self._why = "no picture came"
@@ -225,10 +237,10 @@ class _Session:
         from vidunmask import detectors
         from vidunmask.flow import latest, prefetch
         from vidunmask.stages.blend import TemporalBlender
-        from vidunmask.stages.crop import CropCutter
+        from vidunmask.stages.crop import crop
         from vidunmask.stages.detect import FaceFinder
-        from vidunmask.stages.track import Tracker
-        from vidunmask.stages.unmask import unmask
+        from vidunmask.stages.track import Tracker, track
+        from vidunmask.stages.unmask import FillsAgain, unmask
 
         config, parts, watch = self._config, self._parts, self._watch
         self._level = level = self._governor.level
@@ -237,27 +249,31 @@ class _Session:
         self._finder = FaceFinder(
             parts.detector, every=level.every, thorough_every=level.thorough_every, look_back=0, searcher=searcher
         )
-        self._cutter = CropCutter(look_ahead=0)
+        self._again = FillsAgain(level.inpaint_every)
         newest = watch.stage("wait", latest(self._source))
         seen = watch.stage("detect", _seen(newest, self._finder))
-        tracked = watch.stage("track", _tracked(seen, Tracker(look_ahead=0)))
-        crops = watch.stage("wait", prefetch(watch.stage("crop", _cropped(tracked, self._cutter)), 1))
-        unmasked = unmask(crops, parts.unmasker, min_faces=1, max_frames=1, look_ahead=0, temporal=config.temporal)
-        fills = watch.stage("wait", prefetch(watch.stage("unmask", unmasked), 1))
+        tracked = watch.stage("track", track(seen, Tracker(look_ahead=0)))
+        crops = watch.stage("wait", prefetch(watch.stage("crop", crop(tracked, look_ahead=0)), 1))
+        unmasked = unmask(
+            crops, parts.unmasker, min_faces=1, max_frames=1, look_ahead=0, temporal=config.temporal, again=self._again,
+            seam=lambda items: watch.stage("wait", prefetch(watch.stage("segment", items), 1)),
+        )  # fmt: skip
+        fills = watch.stage("wait", prefetch(watch.stage("inpaint", unmasked), 1))
         blender = TemporalBlender(strength=TemporalBlender.STRENGTH if config.temporal else 0.0)
         yield from watch.stage("blend", self._blended(fills, blender))
 
     def _blended(self, fills: Iterator[FrameFaces[Fill]], blender: object) -> Iterator[_Output]:
         from vidunmask.flow import tap
         from vidunmask.stages.blend import TemporalBlender, blend
-        from vidunmask.video import pixels
+        from vidunmask.video.pixels import Preview
 
         assert isinstance(blender, TemporalBlender)
+        preview = Preview()
         known: deque[tuple[tuple[Fill, ...], ByteArray | None]] = deque()
 
         def keep(item: FrameFaces[Fill]) -> None:
             wanted = self._window is not None and self._view.needs_before
-            known.append((item.faces, pixels.small_rgb(item.frame, _SHOWN_SIDE)[0] if wanted else None))
+            known.append((item.faces, preview.rgb(item.frame, _SHOWN_SIDE)[0] if wanted else None))
 
         for frame in blend(tap(fills, keep), blender):
             yield _Output(frame, *known.popleft())
@@ -277,7 +293,7 @@ class _Session:
         word = "to keep up" if self._governor.at else "everything again"
         log.warning("%s came out; %s: %s", pace, word, level)
         self._finder.every, self._finder.thorough_every = level.every, level.thorough_every
-        self._cutter.resize(level.crop_size)
+        self._again.every = level.inpaint_every
 
     # What is shown
 
@@ -288,22 +304,21 @@ class _Session:
             self._obey(self._window.keys())
 
     def _picture(self, output: _Output, waiting: str | None = None) -> ByteArray:
-        from vidunmask.video import pixels
-
-        after, frame_to_shown = pixels.small_rgb(output.frame, _SHOWN_SIDE)
+        after, frame_to_shown = self._preview.rgb(output.frame, _SHOWN_SIDE)
         return compose(after, output.before, self._view, output.faces, frame_to_shown, self._figures(waiting))
 
+    def _stages(self) -> dict[str, float]:
+        """Milliseconds of work for a picture, by stage, in the order of the chain."""
+        spent = dict(self._watch.seconds)
+        names = (name for stages in _THREADS.values() for name in stages if name in spent)
+        return {name: 1000 * spent[name] / max(1, self._meter.shown) for name in names}
+
     def _figures(self, waiting: str | None) -> Figures:
-        shown = max(1, self._meter.shown)
-        spent = {**self._watch.seconds, **self._parts.unmasker.seconds}
-        spent.pop("wait", None)
-        if "unmask" in spent:
-            spent["unmask"] -= sum(self._parts.unmasker.seconds.values())
         return Figures(
             captured=self._pace.captured, shown=self._pace.shown, p50=self._pace.p50, p95=self._pace.p95,
             reduced=f"to keep up: {self._governor.level}" if self._governor.at else "",
             recording=time.monotonic() - self._recording_since if self._recorder is not None else None,
-            waiting=waiting, stages={name: 1000 * seconds / shown for name, seconds in spent.items()},
+            waiting=waiting, stages=self._stages(),
         )  # fmt: skip
 
     def _redraw(self) -> None:
@@ -448,21 +463,19 @@ def share_cores() -> None:
     cv2.setNumThreads(max(1, min(4, cores // 4)))
 
 
+def warm_up(parts: Parts) -> None:
+    """Runs every network once, since the first call of each takes several times as long as the others."""
+    import numpy as np
+
+    crop = np.zeros((geometry.CROP_SIZE, geometry.CROP_SIZE, 3), np.uint8)
+    parts.unmasker.segment([crop])
+    parts.unmasker.inpaint([crop], [np.ones(crop.shape[:2], np.float32)])
+    parts.detector.landmarks(np.zeros((parts.detector.region_size,) * 2 + (3,), np.uint8))
+
+
 def _seen(frames: Iterator[Frame], finder: FaceFinder) -> Iterator[FrameFaces[SeenFace]]:
     try:
         for frame in frames:
             yield from finder.step(frame)
     finally:
         finder.close()
-
-
-def _tracked(seen: Iterator[FrameFaces[SeenFace]], tracker: object) -> Iterator[FrameFaces[TrackedFace]]:
-    from vidunmask.stages.track import Tracker, track
-
-    assert isinstance(tracker, Tracker)
-    return track(seen, tracker)
-
-
-def _cropped(tracked: Iterator[FrameFaces[TrackedFace]], cutter: CropCutter) -> Iterator[FrameFaces]:
-    for item in tracked:
-        yield from cutter.step(item)

@@ -138,8 +138,9 @@ class VirtualCamera:
     def _send(self, frames: Iterator[Frame]) -> None:
         from vidunmask.video import pixels
 
+        preview = pixels.Preview()
         for frame in frames:
-            image, _ = pixels.small_rgb(frame, self._side)
+            image, _ = preview.rgb(frame, self._side)
             try:
                 self._camera.send(image)
             except (RuntimeError, OSError, ValueError) as error:
@@ -207,8 +208,9 @@ class NetworkStream:
     def _send(self, frames: Iterator[Frame]) -> None:
         from vidunmask.video import pixels
 
+        preview = pixels.Preview()
         for frame in frames:
-            image, _ = pixels.small_rgb(frame, self._side)
+            image, _ = preview.rgb(frame, self._side)
             try:
                 self._process.stdin.write(image.data)
                 self._process.stdin.flush()

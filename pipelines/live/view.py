@@ -174,5 +174,7 @@ def _text_block(canvas: ByteArray, lines: Sequence[str], at: tuple[int, int], un
 
 
 def _shadowed(canvas: ByteArray, text: str, at: tuple[int, int], scale: float, colour: tuple[int, int, int]) -> None:
-    cv2.putText(canvas, text, at, _FONT, scale, _DARK, 3, cv2.LINE_AA)
+    # not by a thicker stroke: OpenCV 5 sets bold letters wider
+    for dx, dy in ((1, 1), (-1, 1), (1, -1), (-1, -1)):
+        cv2.putText(canvas, text, (at[0] + dx, at[1] + dy), _FONT, scale, _DARK, 1, cv2.LINE_AA)
     cv2.putText(canvas, text, at, _FONT, scale, colour, 1, cv2.LINE_AA)

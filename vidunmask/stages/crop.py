@@ -9,8 +9,6 @@ from vidunmask import geometry
 from vidunmask.stages.smoothing import CausalSmoother, Path
 from vidunmask.types import FaceCrop, FloatArray, FrameFaces, TrackedFace
 
-_SETTLED = 64  # frames after a change of size by which no stage behind remembers a track that has not been seen since
-
 
 def crop(
     tracked: Iterable[FrameFaces[TrackedFace]], *, look_ahead: float = 0.25, size: int = geometry.CROP_SIZE
@@ -43,25 +41,6 @@ class CropCutter:
         self._window: deque[tuple[FrameFaces[TrackedFace], list[Path]]] = deque()
         self._paths: dict[int, Path] = {}
         self._causal: dict[int, CausalSmoother] = {}
-        self._resized_at = -_SETTLED
-        self._seen_since: set[int] = set()  # tracks cut at the present size, while that matters
-        self._cuts = 0
-
-    def resize(self, size: int) -> None:
-        """Cuts crops of ``size`` pixels from now on; every track starts afresh, since nothing can be blended across sizes."""
-        if size != self._size:
-            self._size = size
-            self._resized_at = self._cuts
-            self._seen_since.clear()
-
-    def _changed_size(self, track_id: int) -> bool:
-        """Whether a track is cut for the first time since the size was changed."""
-        if self._cuts - self._resized_at >= _SETTLED:
-            self._seen_since.clear()
-            return False
-        changed = track_id not in self._seen_since
-        self._seen_since.add(track_id)
-        return changed
 
     def step(self, tracked: FrameFaces[TrackedFace]) -> list[FrameFaces[FaceCrop]]:
         """Takes the next frame; returns those that leave the window, oldest first."""
@@ -120,9 +99,7 @@ class CropCutter:
             frame_to_crop = geometry.resize(geometry.similarity_from_parameters(values), self._size)
             image = pixels.read_crop(tracked.frame, frame_to_crop, self._size)
             landmarks = geometry.apply(frame_to_crop, face.landmarks)
-            reset = self._changed_size(face.track_id) or face.reset
-            crops.append(FaceCrop(face.track_id, image, frame_to_crop, landmarks, face.score, reset))
-        self._cuts += 1
+            crops.append(FaceCrop(face.track_id, image, frame_to_crop, landmarks, face.score, face.reset))
         return FrameFaces(tracked.frame, tuple(crops), tracked.cut)
 
 

@@ -49,6 +49,7 @@ class _Followed:
 
     seen: SeenFace
     velocity: FloatArray  # (2,) pixels a frame
+    certain: bool = False  # whether it was ever beyond a doubt
 
 
 class FaceFinder:
@@ -118,8 +119,12 @@ class FaceFinder:
             for new in fresh:
                 self._follow_back(new)
             followed += [_Followed(new, np.zeros(2)) for new in fresh]
+            followed = [replace(face, certain=face.certain or face.seen.score >= _CERTAIN) for face in followed]
         self._followed = _without_doubles(followed)
         self._held.append(FrameFaces(frame, tuple(face.seen for face in self._followed), cut))
+        if self._searcher is not None:
+            # To follow a face costs as much as half a pass: in a hurry what is in doubt waits for the next one.
+            self._followed = [face for face in self._followed if face.certain]
         while len(self._held) > min(self._look_back, max(1, _HELD_BYTES // max(frame.nbytes, 1))):
             done.append(self._held.pop(0))
         return done
@@ -136,7 +141,7 @@ class FaceFinder:
         if seen is None:
             return None
         motion = seen.landmarks.mean(axis=0) - old.seen.landmarks.mean(axis=0)
-        return _Followed(seen, 0.5 * (old.velocity + motion))
+        return _Followed(seen, 0.5 * (old.velocity + motion), old.certain)
 
     def _read(self, frame: Frame, face: Detection | FloatArray) -> SeenFace | None:
         """The face's landmarks in the frame's own pixels, or None where no face is found there."""
