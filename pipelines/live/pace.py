@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
+
+from vidunmask.errors import OutputError
 
 _MOST = 10_000  # milliseconds; later than this counts as this
 
@@ -159,6 +163,55 @@ class Governor:
         self.at, self._changed = to, now
         self._behind_since = self._room_since = None
         return self.level
+
+
+class Stats:
+    """Writes a CSV line every so many seconds: what a long run is judged by."""
+
+    COLUMNS = "seconds,captured,shown,rate,p50_ms,p95_ms,rss_mb,faces,level"
+
+    def __init__(self, file: TextIO, every: float) -> None:
+        self._file, self._every = file, every
+        self._start = self._due = self._since = 0.0
+        self._latencies = Latencies()
+        self._count = self._before = 0
+        file.write(self.COLUMNS + "\n")
+
+    @classmethod
+    def open(cls, path: Path, every: float) -> closing[Stats]:
+        """Raises OutputError where the file cannot be written."""
+        try:
+            return closing(cls(path.open("w", encoding="utf-8", buffering=1), every))
+        except OSError as error:
+            raise OutputError(f"--stats {path}: cannot be written ({error.strerror or error})") from error
+
+    def start(self, now: float) -> None:
+        """The first picture is there."""
+        self._start = self._since = now
+        self._due = now + self._every
+
+    def add(self, latency: float) -> None:
+        """Counts a picture."""
+        self._latencies.add(latency)
+        self._count += 1
+
+    def write_when_due(self, now: float, captured: int, level: int, faces: int) -> None:
+        """Writes a line where the time has come."""
+        if now < self._due:
+            return
+        rate = (self._count - self._before) / (now - self._since)
+        p50, p95 = (self._latencies.percentile(share) for share in (0.5, 0.95))
+        self._file.write(
+            f"{now - self._start:.1f},{captured},{self._count},{rate:.2f},{p50:.0f},{p95:.0f},"
+            f"{resident_bytes() / 1e6:.1f},{faces},{level}\n"
+        )
+        self._latencies.clear()
+        self._since, self._before = now, self._count
+        self._due += self._every
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
 
 
 def resident_bytes() -> int:

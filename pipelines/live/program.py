@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
-from vidunmask import geometry
-from vidunmask.errors import OutputError, VidunmaskError
+from vidunmask.errors import VidunmaskError
+from vidunmask.flow import ticking
 from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
+from vidunmask.pipelines.live.chain import THREADS, Chain, Output, sharing_cores, warm_up
 from vidunmask.pipelines.live.config import LiveConfig
-from vidunmask.pipelines.live.pace import Governor, Latencies, Level, Meter, Pace, levels, resident_bytes
+from vidunmask.pipelines.live.pace import Governor, Level, Meter, Pace, Stats, levels
 from vidunmask.pipelines.live.sinks import NetworkStream, Pictures, Recorder, Sinks, VirtualCamera, fresh_name
 from vidunmask.pipelines.live.view import Figures, View, compose, strip_height
 from vidunmask.pipelines.report import Stopwatch
-from vidunmask.types import ByteArray, Fill, Frame, FrameFaces, SeenFace
+from vidunmask.types import ByteArray, Frame
+from vidunmask.video.camera import Mode, open_source
+from vidunmask.video.live import LiveSource
+from vidunmask.video.pixels import Preview
 
 if TYPE_CHECKING:
     from vidunmask.pipelines.live.window import Window
-    from vidunmask.stages.detect import FaceFinder
-    from vidunmask.video.live import LiveSource
 
 log = logging.getLogger(__name__)
 
+_ENDED = "the source ended"
 _TICK = 0.02  # seconds after which the window is looked after even where no picture has come
 _SHOWN_SIDE = 1280  # longer side of the window's picture in pixels; larger ones are shown smaller
-# which stages share a thread
-_THREADS = {
-    "detect": ("detect", "track", "crop"),
-    "segment": ("segment",),
-    "inpaint": ("inpaint",),
-    "blend": ("blend",),
-    "show": ("show",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +64,6 @@ class LiveReport:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Output:
-    """A finished picture with what the window may want to show of it."""
-
-    frame: Frame
-    faces: tuple[Fill, ...]
-    before: ByteArray | None  # (h, w, 3) RGB
-
-
 def run(
     live: LiveConfig, config: Config | None = None, *, parts: Parts | None = None, say: Callable[[str], None] | None = None
 ) -> LiveReport:
@@ -89,11 +73,11 @@ def run(
     where the run ends in an error. Raises a VidunmaskError where the source is lost or nothing can come out; recordings are
     finished and kept all the same, after KeyboardInterrupt too.
     """
-    from vidunmask.video.camera import Mode, open_source
-
     config = config or Config()
     say = say or (lambda line: None)
-    sinks = Sinks()
+    sinks = Sinks(window=live.window)
+    session: _Session | None = None
+    report: LiveReport | None = None
     if live.window:
         from vidunmask.pipelines.live.window import check_display
 
@@ -110,11 +94,14 @@ def run(
                 log.warning("%s", warning)
             log.info("%s: %dx%d %s", source.name, *source.info.size[::-1], source.info.pix_fmt)
             stack.callback(sinks.close)
+            stack.enter_context(sharing_cores())
             session = _Session(live, config, source, sinks, parts, say)
             report = session.run(stack)
     finally:
         for outcome in sinks.outcomes:
             say(outcome)
+        if report is None and session is not None and session.report().shown:
+            say(str(session.report()))
     if sinks.failed:
         raise sinks.failed[0]
     return replace(report, outcomes=tuple(sinks.outcomes))
@@ -133,18 +120,17 @@ class _Session:
         say: Callable[[str], None],
     ) -> None:
         self._live, self._config, self._source, self._sinks, self._say = live, config, source, sinks, say
-        from vidunmask.video.pixels import Preview
-
         self._preview = Preview()
         self._view = View(split=live.split, overlay=live.overlay)
         self._watch, self._meter, self._pace = Stopwatch(), Meter(), Pace()
         self._changes = 0
+        self._first_at = self._last_at = 0.0  # clock of the first and the last picture shown
         self._recorder: Recorder | None = None
         self._recording_since = 0.0
         self._pictures: Pictures | None = None
         self._window: Window | None = None
-        self._last: _Output | None = None
-        self._why = "the source ended"
+        self._last: Output | None = None
+        self._why = _ENDED
         self._resumed = float("-inf")
         like = replace(source.info, codec="")  # recordings are H.264 wherever the file holds it
         self._like = like
@@ -155,18 +141,16 @@ class _Session:
             sinks.add(NetworkStream(live.stream, like))
         if live.virtual_camera is not None:
             sinks.add(VirtualCamera(live.virtual_camera, like))
-        share_cores()
-        self._parts = parts or build(config)
-        warm_up(self._parts)
+        parts = parts or build(config)
+        warm_up(parts)
         steps = levels(config.detect_every)
         self._governor = Governor(steps[:1] if live.fixed else steps)
+        self._chain = Chain(source, parts, config, self._governor.level, self._watch)
 
     def run(self, stack: ExitStack) -> LiveReport:
         """Shows pictures until something ends it; what is opened is closed by ``stack``."""
-        from vidunmask.flow import ticking
-
         live, source = self._live, self._source
-        stats = stack.enter_context(_Stats.open(live.stats, live.stats_every)) if live.stats is not None else None
+        stats = stack.enter_context(Stats.open(live.stats, live.stats_every)) if live.stats is not None else None
         if live.window:
             from vidunmask.pipelines.live.window import Window
 
@@ -175,21 +159,21 @@ class _Session:
             size = round(height * factor), round(width * factor)
             self._window = Window(f"vidunmask: {source.name}", (size[0] + strip_height(size[1], size[0]), size[1]))
             stack.callback(self._window.close)
-        outputs = stack.enter_context(closing(ticking(self._outputs(), _TICK)))
+        outputs = stack.enter_context(closing(ticking(self._chain.outputs(self._before_side), _TICK)))
         stack.callback(source.stop)  # first of all, or closing the chain would wait for a picture
-        first = last = looked = said = time.monotonic()
+        looked = said = time.monotonic()
         for output in outputs:
             now = time.monotonic()
             if output is not None and source.age(output.frame) <= now - self._resumed:
                 with self._watch.timing("show"):
                     self._show(output)
-                last = time.monotonic()
+                self._last_at = time.monotonic()
                 if self._meter.shown == 0:
-                    first = said = last
+                    self._first_at = said = self._last_at
                     if stats is not None:
-                        stats.start(last)
+                        stats.start(said)
                 latency = source.age(output.frame)
-                self._meter.show(last, latency)
+                self._meter.show(self._last_at, latency)
                 if stats is not None:
                     stats.add(latency)
             elif self._window is not None:
@@ -197,28 +181,32 @@ class _Session:
             self._last = output or self._last
             if self._meter.shown and now - looked >= 1.0:
                 looked = now
-                self._look(now, settled=now - first >= 4.0)
+                self._look(now, settled=now - self._first_at >= 4.0)
                 if self._window is None and now - said >= 30.0:
                     said = now
-                    self._say(self._line(now - first))
+                    self._say(self._line(now - self._first_at))
             if stats is not None and self._meter.shown:
-                stats.write_when_due(now, source.captured, self._pace, self._governor.at, self._last)
-            if self._over(now - first):
+                stats.write_when_due(
+                    now, source.captured, self._pace, self._governor.at, len(self._last.faces) if self._last else 0
+                )
+            if self._over(now - self._first_at):
                 break
-        report = LiveReport(
-            source=source.name, captured=source.captured, shown=self._meter.shown, seconds=last - first,
+        return self.report()
+
+    def report(self) -> LiveReport:
+        """What the run has come to so far."""
+        return LiveReport(
+            source=self._source.name, captured=self._source.captured, shown=self._meter.shown,
+            seconds=self._last_at - self._first_at,
             p50=self._meter.total.percentile(0.5), p95=self._meter.total.percentile(0.95),
             level=self._governor.at, changes=self._changes, stages=self._stages(), outcomes=(), why=self._why,
         )  # fmt: skip
-        if not self._meter.shown and self._why == "the source ended":
-            self._why = "no picture came"
-        return report
 
     def _over(self, seconds: float) -> bool:
         """Whether it is time to stop; also does what the keys say, as long as the run is paused."""
         if self._window is not None:
             self._obey(self._window.keys())
-            while self._view.paused and self._why == "the source ended" and not self._window.closed:
+            while self._view.paused and self._why == _ENDED and not self._window.closed:
                 self._redraw()
                 time.sleep(0.03)
                 self._obey(self._window.keys())
@@ -228,60 +216,12 @@ class _Session:
             self._why = f"{self._live.duration:g} s are over"
         if self._window is None and not self._sinks and self._live.stats is None:
             self._why = "nothing is left that takes the pictures"
-        return self._why != "the source ended"
-
-    # The chain
-
-    def _outputs(self) -> Iterator[_Output]:
-        """The stages without look-ahead, each group in a thread of its own, and never more than one picture between two."""
-        from vidunmask import detectors
-        from vidunmask.flow import latest, prefetch
-        from vidunmask.stages.blend import TemporalBlender
-        from vidunmask.stages.crop import crop
-        from vidunmask.stages.detect import FaceFinder
-        from vidunmask.stages.track import Tracker, track
-        from vidunmask.stages.unmask import FillsAgain, unmask
-
-        config, parts, watch = self._config, self._parts, self._watch
-        self._level = level = self._governor.level
-        # Passes of the detector run beside, on a detector of their own, since one serves one thread.
-        searcher = detectors.create(config.detector, device=parts.device.split(":")[0])
-        self._finder = FaceFinder(
-            parts.detector, every=level.every, thorough_every=level.thorough_every, look_back=0, searcher=searcher
-        )
-        self._again = FillsAgain(level.inpaint_every)
-        newest = watch.stage("wait", latest(self._source))
-        seen = watch.stage("detect", _seen(newest, self._finder))
-        tracked = watch.stage("track", track(seen, Tracker(look_ahead=0)))
-        crops = watch.stage("wait", prefetch(watch.stage("crop", crop(tracked, look_ahead=0)), 1))
-        unmasked = unmask(
-            crops, parts.unmasker, min_faces=1, max_frames=1, look_ahead=0, temporal=config.temporal, again=self._again,
-            seam=lambda items: watch.stage("wait", prefetch(watch.stage("segment", items), 1)),
-        )  # fmt: skip
-        fills = watch.stage("wait", prefetch(watch.stage("inpaint", unmasked), 1))
-        blender = TemporalBlender(strength=TemporalBlender.STRENGTH if config.temporal else 0.0)
-        yield from watch.stage("blend", self._blended(fills, blender))
-
-    def _blended(self, fills: Iterator[FrameFaces[Fill]], blender: object) -> Iterator[_Output]:
-        from vidunmask.flow import tap
-        from vidunmask.stages.blend import TemporalBlender, blend
-        from vidunmask.video.pixels import Preview
-
-        assert isinstance(blender, TemporalBlender)
-        preview = Preview()
-        known: deque[tuple[tuple[Fill, ...], ByteArray | None]] = deque()
-
-        def keep(item: FrameFaces[Fill]) -> None:
-            wanted = self._window is not None and self._view.needs_before
-            known.append((item.faces, preview.rgb(item.frame, _SHOWN_SIDE)[0] if wanted else None))
-
-        for frame in blend(tap(fills, keep), blender):
-            yield _Output(frame, *known.popleft())
+        return self._why != _ENDED
 
     def _look(self, now: float, *, settled: bool) -> None:
         """Measures the pace, and changes what is spent where that is needed."""
         spent = dict(self._watch.seconds)
-        worked = {thread: sum(spent.get(name, 0.0) for name in names) for thread, names in _THREADS.items()}
+        worked = {thread: sum(spent.get(name, 0.0) for name in names) for thread, names in THREADS.items()}
         self._pace = self._meter.look(now, self._source.captured, worked)
         level = self._governor.step(now, self._pace) if settled else None
         if level is not None:
@@ -292,25 +232,27 @@ class _Session:
         pace = f"{self._pace.shown:.1f} of {self._pace.captured:.1f} pictures a second"
         word = "to keep up" if self._governor.at else "everything again"
         log.warning("%s came out; %s: %s", pace, word, level)
-        self._finder.every, self._finder.thorough_every = level.every, level.thorough_every
-        self._again.every = level.inpaint_every
+        self._chain.change(level)
 
     # What is shown
 
-    def _show(self, output: _Output) -> None:
+    def _before_side(self) -> int:
+        return _SHOWN_SIDE if self._window is not None and self._view.needs_before else 0
+
+    def _show(self, output: Output) -> None:
         self._sinks.push(output.frame)
         if self._window is not None:
             self._window.show(self._picture(output))
             self._obey(self._window.keys())
 
-    def _picture(self, output: _Output, waiting: str | None = None) -> ByteArray:
+    def _picture(self, output: Output, waiting: str | None = None) -> ByteArray:
         after, frame_to_shown = self._preview.rgb(output.frame, _SHOWN_SIDE)
         return compose(after, output.before, self._view, output.faces, frame_to_shown, self._figures(waiting))
 
     def _stages(self) -> dict[str, float]:
         """Milliseconds of work for a picture, by stage, in the order of the chain."""
         spent = dict(self._watch.seconds)
-        names = (name for stages in _THREADS.values() for name in stages if name in spent)
+        names = (name for stages in THREADS.values() for name in stages if name in spent)
         return {name: 1000 * spent[name] / max(1, self._meter.shown) for name in names}
 
     def _figures(self, waiting: str | None) -> Figures:
@@ -398,84 +340,3 @@ class _Quiet:
     def close(self) -> str:
         """Waits for the pictures under way."""
         return self._pictures.close()
-
-
-class _Stats:
-    """Writes a CSV line every so many seconds: what a long run is judged by."""
-
-    COLUMNS = "seconds,captured,shown,rate,p50_ms,p95_ms,rss_mb,faces,level"
-
-    def __init__(self, file: TextIO, every: float) -> None:
-        self._file, self._every = file, every
-        self._start = self._due = self._since = 0.0
-        self._latencies = Latencies()
-        self._count = self._before = 0
-        file.write(self.COLUMNS + "\n")
-
-    @classmethod
-    def open(cls, path: Path, every: float) -> closing[_Stats]:
-        """Raises OutputError where the file cannot be written."""
-        try:
-            return closing(cls(path.open("w", encoding="utf-8", buffering=1), every))
-        except OSError as error:
-            raise OutputError(f"--stats {path}: cannot be written ({error.strerror or error})") from error
-
-    def start(self, now: float) -> None:
-        """The first picture is there."""
-        self._start = self._since = now
-        self._due = now + self._every
-
-    def add(self, latency: float) -> None:
-        """Counts a picture."""
-        self._latencies.add(latency)
-        self._count += 1
-
-    def write_when_due(self, now: float, captured: int, pace: Pace, level: int, last: _Output | None) -> None:
-        """Writes a line where the time has come."""
-        if now < self._due:
-            return
-        rate = (self._count - self._before) / (now - self._since)
-        p50, p95 = (self._latencies.percentile(share) for share in (0.5, 0.95))
-        faces = len(last.faces) if last is not None else 0
-        self._file.write(
-            f"{now - self._start:.1f},{captured},{self._count},{rate:.2f},{p50:.0f},{p95:.0f},"
-            f"{resident_bytes() / 1e6:.1f},{faces},{level}\n"
-        )
-        self._latencies.clear()
-        self._since, self._before = now, self._count
-        self._due += self._every
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-
-def share_cores() -> None:
-    """Leaves cores to the stages that run beside the networks: half for torch, a quarter for OpenCV.
-
-    On two cores a call that splits itself over both waits for whichever core another stage holds.
-    """
-    import cv2
-    import torch
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, min(8, cores // 2)))
-    cv2.setNumThreads(max(1, min(4, cores // 4)))
-
-
-def warm_up(parts: Parts) -> None:
-    """Runs every network once, since the first call of each takes several times as long as the others."""
-    import numpy as np
-
-    crop = np.zeros((geometry.CROP_SIZE, geometry.CROP_SIZE, 3), np.uint8)
-    parts.unmasker.segment([crop])
-    parts.unmasker.inpaint([crop], [np.ones(crop.shape[:2], np.float32)])
-    parts.detector.landmarks(np.zeros((parts.detector.region_size,) * 2 + (3,), np.uint8))
-
-
-def _seen(frames: Iterator[Frame], finder: FaceFinder) -> Iterator[FrameFaces[SeenFace]]:
-    try:
-        for frame in frames:
-            yield from finder.step(frame)
-    finally:
-        finder.close()

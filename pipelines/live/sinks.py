@@ -118,8 +118,8 @@ class VirtualCamera:
             )  # fmt: skip
         except (RuntimeError, ValueError) as error:
             raise DeviceError(
-                f"--virtual-camera {device}: none can be opened ({_one_line(error)}); on Linux load v4l2loopback "
-                "(modprobe v4l2loopback exclusive_caps=1), elsewhere install OBS"
+                f"--virtual-camera: {device or 'none'} cannot be opened ({_one_line(error).split('.')[0]}); "
+                "on Linux load v4l2loopback (modprobe v4l2loopback exclusive_caps=1), elsewhere install OBS"
             ) from error
         self.name = f"virtual camera {self._camera.device}"
         self._side = max(like.display_size)
@@ -179,7 +179,7 @@ class NetworkStream:
         height, width = self._like.display_size
         rate = self._like.average_rate or Fraction(30)
         given = ffmpeg.input(
-            "pipe:", format="rawvideo", pix_fmt="rgb24", video_size=f"{width}x{height}", framerate=str(rate),
+            "pipe:", format="rawvideo", pix_fmt="rgb24", video_size=(width, height), framerate=str(rate),
             use_wallclock_as_timestamps=1,
         )  # fmt: skip
         options: dict[str, Any] = {
@@ -321,9 +321,13 @@ def _one_line(error: BaseException) -> str:
 
 
 class Sinks:
-    """All sinks of a run. One that fails is named and left out, the others go on; `close` finishes every one."""
+    """All sinks of a run. One that fails is named and left out, the others go on; `close` finishes every one.
 
-    def __init__(self) -> None:
+    window: whether there is a window beside them, so that the run goes on even without any.
+    """
+
+    def __init__(self, *, window: bool = False) -> None:
+        self._window = window
         self._sinks: list[Sink] = []
         self.failed: list[VidunmaskError] = []
         self.outcomes: list[str] = []
@@ -344,9 +348,10 @@ class Sinks:
                 self._give_up(sink, error)
 
     def _give_up(self, sink: Sink, error: VidunmaskError) -> None:
-        log.warning("%s", error)
-        self.failed.append(error)
         self._sinks.remove(sink)
+        if self._window or self._sinks:  # else the error ends the run, and is said then
+            log.warning("%s", error)
+        self.failed.append(error)
         with contextlib.suppress(VidunmaskError):
             sink.close()
 
@@ -357,7 +362,8 @@ class Sinks:
             try:
                 outcome = sink.close()
             except VidunmaskError as error:
-                log.warning("%s", error)
+                if self._window or self._sinks:
+                    log.warning("%s", error)
                 self.failed.append(error)
             else:
                 if outcome:
