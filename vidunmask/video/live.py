@@ -339,7 +339,7 @@ def colour_of(first: av.VideoFrame) -> Colour:
 def open_stream(url: str, *, timeout: float = 5.0, reconnect: bool = False) -> LiveSource:
     """A network stream (RTSP, RTMP, HTTP with HLS, UDP, SRT and whatever FFmpeg knows). Raises InputError."""
     scheme = url.split("://", 1)[0].lower()
-    options = {"fflags": "nobuffer", "flags": "low_delay"}
+    options = {"flags": "low_delay"}  # not fflags nobuffer, which throws away what was read to know the stream
     if scheme == "rtsp":
         options["rtsp_transport"] = "tcp"
     # These come as fast as the line carries them, the others as they are shot.
