@@ -186,9 +186,8 @@ class _Session:
                     said = now
                     self._say(self._line(now - self._first_at))
             if stats is not None and self._meter.shown:
-                stats.write_when_due(
-                    now, source.captured, self._pace, self._governor.at, len(self._last.faces) if self._last else 0
-                )
+                faces = len(self._last.faces) if self._last is not None else 0
+                stats.write_when_due(now, source.captured, self._governor.at, faces)
             if self._over(now - self._first_at):
                 break
         return self.report()

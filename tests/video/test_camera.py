@@ -7,6 +7,7 @@ import threading
 import time
 from fractions import Fraction
 from functools import partial
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -40,7 +41,11 @@ def test_cameras_are_listed_by_their_first_node(tmp_path):
 @pytest.mark.parametrize(
     ("format", "mode", "expected"),
     [
-        ("v4l2", Mode((720, 1280), Fraction(30), "mjpg"), {"video_size": "1280x720", "framerate": "30", "input_format": "mjpeg"}),
+        (
+            "v4l2",
+            Mode((720, 1280), Fraction(30), "mjpg"),
+            {"video_size": "1280x720", "framerate": "30", "input_format": "mjpeg"},
+        ),
         ("v4l2", Mode(pix_fmt="yuyv422"), {"input_format": "yuyv422"}),
         ("avfoundation", Mode(), {"framerate": "30"}),
         ("dshow", Mode(pix_fmt="mjpeg"), {"vcodec": "mjpeg", "rtbufsize": "64M"}),
@@ -76,7 +81,7 @@ def test_a_device_gives_native_frames_with_times_of_the_wall_clock():
         frames = [frame for frame, _ in zip(source, range(5), strict=False)]
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
     assert all(frame.native.format.name == source.info.pix_fmt for frame in frames)
-    assert all(a.pts < b.pts for a, b in zip(frames, frames[1:], strict=False))
+    assert all(a.pts < b.pts for a, b in pairwise(frames))
     assert 0 <= source.age(frames[-1]) < 5
     assert frames[0].native.pts == frames[0].pts
 
@@ -145,7 +150,7 @@ def test_a_file_is_played_at_its_own_pace_and_again_with_loop(tmp_path):
     with open_source(str(path), loop=True) as source:
         looped = [frame for frame, _ in zip(source, range(25), strict=False)]
     assert [frame.index for frame in looped] == list(range(25))
-    assert all(a.pts < b.pts for a, b in zip(looped, looped[1:], strict=False))
+    assert all(a.pts < b.pts for a, b in pairwise(looped))
 
 
 def test_a_slow_reader_gets_the_newest_picture(tmp_path):
@@ -204,7 +209,9 @@ def test_a_lost_source_is_an_error_or_is_opened_again(monkeypatch, caplog):
 def test_a_udp_stream_that_stalls_is_named(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", frames=30, size=(96, 128), options={"g": "5", "bf": "0"})
     url = "udp://127.0.0.1:56311"
-    sender = subprocess.Popen([ffmpeg(), "-v", "error", "-re", "-stream_loop", "1", "-i", clip, "-c", "copy", "-f", "mpegts", url])
+    sender = subprocess.Popen(
+        [ffmpeg(), "-v", "error", "-re", "-stream_loop", "1", "-i", clip, "-c", "copy", "-f", "mpegts", url]
+    )
     try:
         with open_source(url, timeout=1.0) as source:
             assert source.info.size == (96, 128)
