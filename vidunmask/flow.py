@@ -143,16 +143,21 @@ def latest(iterable: Iterable[T], *, dropped: Callable[[int], None] | None = Non
     return cast(Iterator[T], _run(iterable, _Channel[T](1, None, newest_wins=True), dropped))
 
 
-def ticking(iterable: Iterable[T], seconds: float) -> Generator[T | None]:
+def ticking(iterable: Iterable[T], seconds: float, *, stop: Callable[[], None] | None = None) -> Generator[T | None]:
     """The items of ``iterable``, made in another thread one ahead, and None whenever ``seconds`` pass without one.
 
     For a loop that has to look after something else too, such as a window, while the items are slow to come or do not come.
+    ``stop`` is called first where this ends, for whatever reason: it makes a source that may wait for long give up.
     """
-    return _run(iterable, _Channel[T](1, None), None, seconds)
+    return _run(iterable, _Channel[T](1, None), None, seconds, stop)
 
 
 def _run(
-    iterable: Iterable[T], channel: _Channel[T], dropped: Callable[[int], None] | None, tick: float | None = None
+    iterable: Iterable[T],
+    channel: _Channel[T],
+    dropped: Callable[[int], None] | None,
+    tick: float | None = None,
+    stop: Callable[[], None] | None = None,
 ) -> Generator[T | None]:
     reported = 0
     # A daemon, so that a source that never returns cannot keep the process alive once the main thread is done.
@@ -167,7 +172,59 @@ def _run(
             yield item
     finally:
         channel.cancel()
+        if stop is not None:
+            stop()
         thread.join()
+
+
+class Gate:
+    """Lets items into a chain of stages, at most ``limit`` at a time; what waits outside is overtaken by what is newer.
+
+    With more frames on their way than there are stages at work, each only waits longer (Little's law: the number on the way
+    is rate times latency). ``limit`` may be changed at any time.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._inside = 0
+        self._open = False
+        self._changed = threading.Condition()
+
+    @property
+    def limit(self) -> int:
+        """How many may be inside."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, value: int) -> None:
+        with self._changed:
+            self._limit = value
+            self._changed.notify_all()
+
+    def admit(self, newest: Iterator[T]) -> Iterator[T]:
+        """The items of ``newest``, each asked for only when there is room for it."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._open or self._inside < self._limit)
+                self._inside += 1
+            try:
+                item = next(newest)
+            except StopIteration:
+                return
+            yield item
+            del item
+
+    def leave(self) -> None:
+        """An item has come out at the other end."""
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
+
+    def open(self) -> None:
+        """Holds nothing back any more; to be called before the chain is closed, which would wait for what waits here."""
+        with self._changed:
+            self._open = True
+            self._changed.notify_all()
 
 
 class Outlet(Generic[T]):

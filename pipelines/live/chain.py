@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from vidunmask import detectors, geometry
-from vidunmask.flow import latest, prefetch, tap
+from vidunmask.flow import Gate, latest, prefetch, tap
 from vidunmask.pipelines.build import Parts
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.live.pace import Level
@@ -43,8 +43,10 @@ class Output:
 
 class Chain:
     """The stages over a live source. Every one gives a frame back before it takes the next, and what costs much has a thread
-    of its own, so that the rate is that of the slowest part and the latency the sum of all. Between two threads waits never
-    more than one frame.
+    of its own, so that the rate is that of the slowest part and the latency the sum of all.
+
+    No more frames are on their way than there are cores, and one that waits as long as the machine keeps up; `done` says that
+    one has come out. On one core three frames on their way gave 17 a second after 190 ms each, one gave 17 a second after 77.
     """
 
     def __init__(self, frames: Iterable[Frame], parts: Parts, config: Config, level: Level, watch: Stopwatch) -> None:
@@ -55,6 +57,20 @@ class Chain:
             parts.detector, every=level.every, thorough_every=level.thorough_every, look_back=0, searcher=searcher
         )
         self._again = FillsAgain(level.inpaint_every)
+        self._at_work = max(1, min(3, cores()))
+        self._gate = Gate(self._at_work + 1)
+
+    def done(self) -> None:
+        """A picture has been shown."""
+        self._gate.leave()
+
+    def hurry(self, behind: bool) -> None:
+        """Keeps the latency low while pictures are lost anyway."""
+        self._gate.limit = self._at_work + (0 if behind else 1)
+
+    def stop(self) -> None:
+        """To be called before `outputs` is closed."""
+        self._gate.open()
 
     def change(self, level: Level) -> None:
         """Spends what ``level`` says from the next frame on."""
@@ -64,7 +80,7 @@ class Chain:
     def outputs(self, before: Callable[[], int]) -> Generator[Output]:
         """The finished pictures, each with a copy of what it was before, of at most so many pixels as ``before()`` says."""
         config, watch = self._config, self._watch
-        newest = watch.stage("wait", latest(self._frames))
+        newest = watch.stage("wait", self._gate.admit(latest(self._frames)))
         seen = watch.stage("detect", _seen(newest, self._finder))
         tracked = watch.stage("track", track(seen, Tracker(look_ahead=0)))
         crops = watch.stage("wait", prefetch(watch.stage("crop", crop(tracked, look_ahead=0)), 1))
@@ -108,6 +124,11 @@ def warm_up(parts: Parts) -> None:
     parts.detector.landmarks(np.zeros((size, size, 3), np.uint8))
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def sharing_cores() -> Iterator[None]:
     """Leaves cores to the stages that run beside each other: half to torch, a quarter to OpenCV; as it was afterwards.
@@ -118,10 +139,9 @@ def sharing_cores() -> Iterator[None]:
     import cv2
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(max(1, min(before[0], 8, cores // 2)))
-    cv2.setNumThreads(max(1, min(4, cores // 4)))
+    torch.set_num_threads(max(1, min(before[0], 8, cores() // 2)))
+    cv2.setNumThreads(max(1, min(4, cores() // 4)))
     try:
         yield
     finally:

@@ -159,8 +159,7 @@ class _Session:
             size = round(height * factor), round(width * factor)
             self._window = Window(f"vidunmask: {source.name}", (size[0] + strip_height(size[1], size[0]), size[1]))
             stack.callback(self._window.close)
-        outputs = stack.enter_context(closing(ticking(self._chain.outputs(self._before_side), _TICK)))
-        stack.callback(source.stop)  # first of all, or closing the chain would wait for a picture
+        outputs = stack.enter_context(closing(ticking(self._chain.outputs(self._before_side), _TICK, stop=self._stop)))
         looked = said = time.monotonic()
         for output in outputs:
             now = time.monotonic()
@@ -178,6 +177,8 @@ class _Session:
                     stats.add(latency)
             elif self._window is not None:
                 self._redraw_waiting()
+            if output is not None:
+                self._chain.done()
             self._last = output or self._last
             if self._meter.shown and now - looked >= 1.0:
                 looked = now
@@ -201,6 +202,11 @@ class _Session:
             level=self._governor.at, changes=self._changes, stages=self._stages(), outcomes=(), why=self._why,
         )  # fmt: skip
 
+    def _stop(self) -> None:
+        """Lets nothing wait any more, or closing the chain would wait with it."""
+        self._source.stop()
+        self._chain.stop()
+
     def _over(self, seconds: float) -> bool:
         """Whether it is time to stop; also does what the keys say, as long as the run is paused."""
         if self._window is not None:
@@ -222,6 +228,8 @@ class _Session:
         spent = dict(self._watch.seconds)
         worked = {thread: sum(spent.get(name, 0.0) for name in names) for thread, names in THREADS.items()}
         self._pace = self._meter.look(now, self._source.captured, worked)
+        if settled:
+            self._chain.hurry(self._pace.shown < Governor.BEHIND * self._pace.captured)
         level = self._governor.step(now, self._pace) if settled else None
         if level is not None:
             self._change(level)
