@@ -119,6 +119,37 @@ class Segmented:
     failed: bool = False
 
 
+class FillsAgain:
+    """Uses what the inpainter made of a face for the frames that follow too, where the machine is too slow for every frame.
+
+    Crops are aligned, so the last fill lies where the next one would. ``every``: frames of a track from one run of the
+    inpainter to the next, 1 for every frame; it may be changed at any time.
+    """
+
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
+        self._last: TrackMemory[list[tuple[int, FloatArray]]] = TrackMemory(list)
+
+    def known(self, crop: FaceCrop, index: int) -> FloatArray | None:
+        """The fill (S, S, 3) to use again for a crop of frame ``index``, None where the inpainter has to run."""
+        if self.every <= 1:
+            return None
+        last = self._last.of(crop.track_id, index, reset=crop.reset)
+        if not last:
+            return None
+        used, image = last.pop()
+        if used + 1 >= self.every or image.shape != crop.image.shape:
+            return None
+        last.append((used + 1, image))
+        return image
+
+    def keep(self, crop: FaceCrop, index: int, image: FloatArray) -> None:
+        """Remembers a fill that the inpainter has just made."""
+        self._last.prune(index)
+        if self.every > 1 and np.isfinite(image).all():
+            self._last.of(crop.track_id, index, reset=True).append((0, image))
+
+
 def unmask(
     crops: Iterable[FrameFaces[FaceCrop]],
     unmasker: Unmasker,
@@ -130,23 +161,30 @@ def unmask(
     temporal: bool = True,
     known: Sequence[KnownFace] = (),
     observer: Observer | None = None,
+    seam: Callable[[Iterator[FrameFaces[Segmented]]], Iterator[FrameFaces[Segmented]]] | None = None,
+    again: FillsAgain | None = None,
 ) -> Iterator[FrameFaces[Fill]]:
     """Segments every crop, decides per track whether a mask is worn, and fills the faces that wear one.
 
     Frames are gathered until they hold ``min_faces`` faces or are ``max_frames`` many, so that one call of a network serves
     several. ``look_ahead`` seconds of frames (at most 16) are held back for the decision and for the smoothing of the masks.
     temporal=False takes every frame alone: nothing is smoothed and the decision has no past. ``known`` are faces of which it is
-    known whether they wore a mask before the first frame. A face for which a network gives
-    NaN passes through untouched.
+    known whether they wore a mask before the first frame. A face for which a network gives NaN passes through untouched.
+    ``seam`` is put between segmenting and inpainting, such as `flow.prefetch`, which lets the two overlap. ``again`` saves the
+    inpainter some of its work.
     """
     segmented = _segment(crops, unmasker, min_faces=min_faces, max_frames=max_frames)
     if observer is not None:
         segmented = tap(segmented, observer.segmented)
+    if seam is not None:
+        segmented = seam(segmented)
     if temporal:
         settled = _settle(segmented, look_ahead=look_ahead, thresholds=thresholds, known=known, observer=observer)
     else:
         settled = _alone(segmented, thresholds, observer=observer)
-    yield from _inpaint(settled, unmasker, min_faces=min_faces, max_frames=max_frames, observer=observer)
+    yield from _inpaint(
+        settled, unmasker, min_faces=min_faces, max_frames=max_frames, again=again or FillsAgain(), observer=observer
+    )
 
 
 def _gather(items: Iterable[FrameFaces], *, min_faces: int, max_frames: int) -> Iterator[list[FrameFaces]]:
@@ -257,19 +295,27 @@ def _inpaint(
     *,
     min_faces: int,
     max_frames: int,
+    again: FillsAgain,
     observer: Observer | None = None,
 ) -> Iterator[FrameFaces[Fill]]:
     warned = False
     for group in _gather(items, min_faces=min_faces, max_frames=max_frames):
         holes: dict[int, FloatArray] = {}
-        worn: list[Segmented] = []
-        for face in (face for item in group for face in item.faces):
+        worn: list[tuple[int, Segmented]] = []
+        fills: dict[int, FloatArray] = {}
+        for index, face in ((item.frame.index, face) for item in group for face in item.faces):
             if face.opacity > 0:
                 holes[id(face)] = hole_of(face.probability, face.region)
                 if holes[id(face)].any():
-                    worn.append(face)
-        images = unmasker.inpaint([face.crop.image for face in worn], [holes[id(face)] for face in worn]) if worn else ()
-        fills = {id(face): image for face, image in zip(worn, images, strict=True)}
+                    known = again.known(face.crop, index)
+                    if known is None:
+                        worn.append((index, face))
+                    else:
+                        fills[id(face)] = known
+        crops, gaps = [face.crop.image for _, face in worn], [holes[id(face)] for _, face in worn]
+        for (index, face), image in zip(worn, unmasker.inpaint(crops, gaps) if worn else (), strict=True):
+            fills[id(face)] = image
+            again.keep(face.crop, index, image)
         for item in group:
             out = []
             for face in item.faces:

@@ -64,7 +64,7 @@ class VideoWriter:
         self._overwrite = overwrite
         self._metadata = dict(metadata or {})
         self._faststart = faststart
-        self._target = atomic.check_target(path, source=like.path, overwrite=overwrite)
+        self._target = atomic.check_target(path, source=like.path or None, overwrite=overwrite)
         self._format, supported = container_of(self._target)
         self.plan: EncoderPlan = plan_encoder(
             like, supported, self._target.suffix.lstrip(".").lower(), codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt
