@@ -28,10 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VidunmaskError as error:
         # Where a wrong argument was noticed helps nobody.
         return _fail(str(error), error.exit_code, verbose=verbose and not isinstance(error, UsageError))
-    except KeyboardInterrupt:
-        return _fail("interrupted, nothing was written", INTERRUPTED, verbose=False)
-    except _Terminated:
-        return _fail("terminated, nothing was written", TERMINATED, verbose=False)
+    except KeyboardInterrupt as stopped:
+        return _fail(f"interrupted, {_left_behind(stopped)}", INTERRUPTED, verbose=False)
+    except _Terminated as stopped:
+        return _fail(f"terminated, {_left_behind(stopped)}", TERMINATED, verbose=False)
     except Exception as error:
         # The last line of defence: an error nobody foresaw is still one line and a code, with its trace on demand.
         hint = "" if verbose else " (--verbose shows where)"
@@ -52,6 +52,11 @@ def _fail(message: str, code: int, *, verbose: bool) -> int:
         traceback.print_exc()
     say(f"vidunmask: {message}")
     return code
+
+
+def _left_behind(stopped: BaseException) -> str:
+    """What stands there of a run that was stopped; a program that keeps something notes it on the exception."""
+    return "; ".join(getattr(stopped, "__notes__", [])) or "nothing was written"
 
 
 def _one_line(error: BaseException) -> str:

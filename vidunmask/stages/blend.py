@@ -123,7 +123,7 @@ class TemporalBlender:
     def _grain(self, past: Past, fill: Fill, composed: FloatArray, hole: ByteArray, inner: ByteArray) -> FloatArray:
         """The noise (S, S) that the picture has around the hole and the fill has not."""
         if past.noise is None:
-            past.noise = _noise(fill.track_id, len(hole))
+            past.noise = noise_of(fill.track_id, len(hole))
             past.grain = self._missing_grain(fill.crop, composed, hole, inner) or 0.0
         elif past.age % 5 == 0:  # it changes slowly
             measured = self._missing_grain(fill.crop, composed, hole, inner)
@@ -257,7 +257,7 @@ def _grid(size: int) -> FloatArray:
     return np.stack([x, y], axis=2)
 
 
-def _noise(seed: int, size: int) -> FloatArray:
+def noise_of(seed: int, size: int) -> FloatArray:
     """Noise (S, S) float32 of unit variance, about as coarse as a compressed picture's."""
     noise = np.random.default_rng(seed).standard_normal((size, size)).astype(np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), 0.8)

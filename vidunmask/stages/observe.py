@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vidunmask.stages.blend import Past
-    from vidunmask.stages.unmask import Segmented
+    from vidunmask.stages.unmask import Segmented, Settling
     from vidunmask.types import FaceCrop, Fill, FloatArray, Frame, FrameFaces, SeenFace, TrackedFace
 
 
@@ -29,8 +29,8 @@ class Observer:
     def segmented(self, item: FrameFaces[Segmented]) -> None:
         """The segmenter's own probabilities, before anything is decided."""
 
-    def settled(self, item: FrameFaces[Segmented], smoothing: list[tuple[FloatArray, FloatArray]]) -> None:
-        """Smoothed probabilities and the opacity; ``smoothing`` has each face's weighted sum (S, S) and weights."""
+    def settled(self, item: FrameFaces[Segmented], settling: list[Settling]) -> None:
+        """Smoothed probabilities and the opacity, and for each face the time around it that they come from."""
 
     def inpainted(self, frame: Frame, track_id: int, image: FloatArray) -> None:
         """The inpainter's raw output (S, S, 3) float32 in 0..255, not composed."""
