@@ -15,8 +15,8 @@ examples:
   vidunmask dump talk.mp4 seams --time 3.2:4.0 --overwrite
   vidunmask dump portrait.jpg seams
 
-Open DIR/index.html in a browser; it needs no server. Everything up to the last chosen frame is run as the main job runs it, so
-that the results are the same to the bit. After Ctrl-C DIR has the frames that were done. 'vidunmask redo' runs one of them again.
+Open DIR/index.html in a browser; it needs no server. Everything up to the last chosen frame is run as the main job runs it,
+so the results are the same to the bit. After Ctrl-C DIR has the frames that were done. 'vidunmask redo' runs one of them again.
 """
 
 

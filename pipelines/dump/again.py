@@ -61,6 +61,7 @@ def load(place: Path, stored: Mapping[str, Any]) -> Face:
     # In double precision what is taken away here and added again later gives the very same sum.
     around = arrays["total"].astype(np.float64) - probability.astype(np.float64)
     wearing = stored["wearing"]
+    crop = pictures.read_png(place / f"{name}-crop.png")
     face = Face(
         track_id=stored["id"],
         box=np.array(stored["box"], float),
@@ -70,7 +71,7 @@ def load(place: Path, stored: Mapping[str, Any]) -> Face:
         reset=stored["reset"],
         path=stored["path"],
         frame_to_crop=np.array(stored["frame_to_crop"], float),
-        crop=pictures.read_png(place / f"{name}-crop.png"),
+        crop=crop,
         probability=probability,
         failed=stored["failed"],
         around=(around, arrays["weights"]),
@@ -87,7 +88,7 @@ def load(place: Path, stored: Mapping[str, Any]) -> Face:
         known, there = stored["past"], pictures.read_arrays(place / f"{name}-past.npz")
         face.past = blending.Past(**there, grain=known["grain"], age=known["age"])
         if known["noise"]:
-            face.past.noise = blending.noise_of(face.track_id, len(face.crop))
+            face.past.noise = blending.noise_of(face.track_id, len(crop))
     return face
 
 

@@ -207,7 +207,7 @@ class Recorder(Observer):
 
     def finish(self, frame: Frame) -> None:
         """Takes the result of a frame; writes its line where it is chosen and a point of the plots from then on."""
-        record = self._records.pop(frame.index)
+        record = self._records[frame.index]
         faces = list(record.faces.values())
         point = [frame.index, float(self._seconds(frame)), [[_round(face.get(name)) for name in POINT] for face in faces]]
         if record.chosen:
@@ -223,21 +223,24 @@ class Recorder(Observer):
                 del self._points[self._recent[0]]
             self._recent.append(frame.index)
             self._points[frame.index] = point
-        if not record.chosen:
-            return
+        if record.chosen:
+            self._write_result(frame, record.line, faces)
+            self.written += 1
+        del self._records[frame.index]
+
+    def _write_result(self, frame: Frame, line: dict[str, Any], faces: list[dict[str, Any]]) -> None:
         place = self._dump.place(frame.index)
         before, after = pictures.read_png(place / "frame.png"), pictures.whole(frame)
         pictures.write_png(place / "result.png", after)
         pictures.write_png(place / "difference.png", pictures.difference(before, after))
         for face in faces:
             face["files"] = sorted(path.name for path in place.glob(f"face{face['id']}-*.png"))
-        self._dump.add_frame({**record.line, "faces": faces, "result_sha256": pictures.fingerprint(frame)})
-        self.written += 1
+        self._dump.add_frame({**line, "faces": faces, "result_sha256": pictures.fingerprint(frame)})
 
     def abandon(self) -> None:
         """Removes what was written of frames that did not get to their result."""
         for index, record in self._records.items():
-            if record.chosen:
+            if record.chosen and index not in self._dump.frames:
                 self._dump.drop(index)
 
 

@@ -102,7 +102,9 @@ def _parts(config: Config, start: str) -> Parts | None:
     return build(config) if start != "blend" else None
 
 
-def _run(place: Path, about: Mapping[str, Any], line: Mapping[str, Any], config: Config, start: str, parts: Parts | None) -> _Work:
+def _run(
+    place: Path, about: Mapping[str, Any], line: Mapping[str, Any], config: Config, start: str, parts: Parts | None
+) -> _Work:
     from vidunmask.pipelines.dump import again, pictures
 
     stored = place.parent.parent
@@ -179,5 +181,6 @@ def _keep(folder: Path, place: Path, number: int, work: _Work, start: str, given
         "identical": fingerprint == work.line["result_sha256"],
     }
     (place / "redo.json").write_text(store.dumps(entry, indent=2) + "\n", encoding="utf-8")
+    store.mend(folder / store.DATA)
     store.append(folder / store.DATA, f"dump.redo({store.dumps(entry)});")
     return RedoReport(place, folder / store.PAGE, tuple(work.changes), tuple(work.notes), bool(entry["identical"]))

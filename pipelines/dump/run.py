@@ -166,6 +166,8 @@ def _kept(made: store.Dump, recorder: Recorder) -> Iterator[None]:
         yield
     except BaseException as stopped:
         if recorder.written:
+            with contextlib.suppress(OSError):
+                made.mend()
             left = f"{made.folder / store.PAGE} shows the {recorder.written} frames that were done"
             stopped.add_note(left)
             if isinstance(stopped, Exception):

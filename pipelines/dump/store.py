@@ -1,7 +1,7 @@
 """The folder of a dump: how it is laid out, made, written to line by line and read back.
 
-``dump.json`` says what was run; ``frames.jsonl`` has a line for each frame, written when all its files are there; ``data.js`` has
-the same for the page, which cannot read files beside it from a disk in any other way; ``frames/000100/`` has the files.
+``dump.json`` says what was run; ``frames.jsonl`` has a line for each frame, written when all its files are there; ``data.js``
+has the same for the page, which cannot read files beside it from a disk in any other way; ``frames/000100/`` has the files.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Dump:
     def __init__(self, folder: Path) -> None:
         """Makes the folder, or empties it of an earlier dump; other files in it stay. Raises OutputError."""
         self.folder = folder
+        self.frames: set[int] = set()  # that have their line
         self._made = not folder.exists()
         with writing(folder):
             folder.mkdir(exist_ok=True)
@@ -74,6 +75,7 @@ class Dump:
     def add_frame(self, line: Mapping[str, Any]) -> None:
         """Adds a frame whose files are there."""
         text = dumps(line)
+        self.frames.add(line["index"])
         append(self.folder / LINES, text)
         append(self.folder / DATA, f"dump.frame({text});")
 
@@ -84,6 +86,11 @@ class Dump:
     def drop(self, index: int) -> None:
         """Removes the files of a frame that was not finished."""
         shutil.rmtree(frame_folder(self.folder, index), ignore_errors=True)
+
+    def mend(self) -> None:
+        """Takes half a line off that a full disk left behind."""
+        for name in (LINES, DATA):
+            mend(self.folder / name)
 
     def discard(self) -> None:
         """Takes everything back, for a run that made no frame."""
@@ -114,6 +121,14 @@ def append(path: Path, line: str) -> None:
     """Adds a line to a file of lines."""
     with path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
+
+
+def mend(path: Path) -> None:
+    """Cuts a file of lines behind its last whole line; a page with half a line would show nothing at all."""
+    if path.exists():
+        data = path.read_bytes()
+        if not data.endswith(b"\n"):
+            path.write_bytes(data[: data.rfind(b"\n") + 1])
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
@@ -167,9 +182,10 @@ def read_frame(folder: Path, index: int) -> dict[str, Any]:
     """The line of a frame. Raises UsageError where the dump has no such frame and InputError where it is damaged."""
     found: dict[int, dict[str, Any]] = {}
     try:
-        for line in (folder / LINES).read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            found[entry["index"]] = entry
+        for line in (folder / LINES).read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):  # the last one of a run that was killed may not
+                entry = json.loads(line)
+                found[entry["index"]] = entry
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / LINES}: cannot be read ({error}); dump again") from error
     if index not in found:
