@@ -157,7 +157,9 @@ def edited_frames(
     )
     fills = watch.stage("wait", prefetch(watch.stage("unmask", unmasked), 8, max_bytes=QUEUE_BYTES))
     blender = TemporalBlender(strength=TemporalBlender.STRENGTH if config.temporal else 0.0)
-    yield from watch.stage("blend", blend(tally.watch(fills), blender, observer=observer))
+    # An exception holds on to the generators it came through, and with them to their threads; here they end before it goes on.
+    with closing(decoded), closing(crops), closing(fills):
+        yield from watch.stage("blend", blend(tally.watch(fills), blender, observer=observer))
 
 
 def provenance() -> dict[str, str]:
