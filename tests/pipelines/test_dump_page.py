@@ -67,6 +67,49 @@ def test_a_redo_is_on_the_page_with_what_changed(folder, browser):
     assert 'src="frames/000005/redo/1-blend/result.png"' in text
 
 
+def pressed(folder, browser, *actions):
+    """The page after keys and clicks, in a copy beside it that does them by itself."""
+    script = "".join(f"{action};" for action in actions)
+    keys = "const key = (name) => document.dispatchEvent(new KeyboardEvent('keydown', {key: name, bubbles: true}));"
+    text = (folder / "index.html").read_text(encoding="utf-8").replace("start();\n", f"start();{keys}{script}\n")
+    (folder / "acted.html").write_text(text, encoding="utf-8")
+    try:
+        return browser((folder / "acted.html").as_uri(), "--dump-dom")
+    finally:
+        (folder / "acted.html").unlink()
+
+
+def shown(text, which):
+    return re.search(rf'<span class="name \w+" id="{which}name">([^<]*)', text).group(1)
+
+
+def test_arrows_go_from_frame_to_frame_and_stop_at_the_ends(folder, browser):
+    assert "frame 5 ·" in pressed(folder, browser, "key('ArrowRight')")
+    text = pressed(folder, browser, *["key('ArrowRight')"] * 5, "key('ArrowLeft')")
+    assert "frame 5 · 0.200 s · 2 of 3" in text
+    assert "frame 9 ·" in pressed(folder, browser, "key('End')")
+
+
+def test_a_picture_that_is_clicked_is_compared_with_what_went_in(folder, browser):
+    click = "document.querySelector('figure img[src*=\"face0-raw\"]').click()"
+    text = pressed(folder, browser, click)
+    assert (shown(text, "left"), shown(text, "right")) == ("face 0: crop", "face 0: raw fill")
+    text = pressed(folder, browser, click, "key('s')", "key('ArrowRight')")
+    assert (shown(text, "left"), shown(text, "right")) == ("face 0: raw fill", "face 0: crop")
+    assert 'id="over" alt="" src="frames/000005/face0-raw.png"' in text
+
+
+def test_zoom_keys_change_the_scale(folder, browser):
+    def scale(*actions):
+        return int(re.search(r'id="scale">(\d+) %', pressed(folder, browser, *actions)).group(1))
+
+    later = "setTimeout(() => {{ {} }}, 1500)"
+    whole = scale()
+    assert scale(later.format("key('1')")) == 100
+    assert scale(later.format("key('f')")) > whole
+    assert scale(later.format("key('+'); key('+'); key('0')")) == whole
+
+
 def test_the_picture_of_the_page_has_the_frame_and_the_lines_in_it(folder, browser, tmp_path):
     browser(page(folder, "#5"), f"--screenshot={tmp_path / 'page.png'}")
     image = cv2.imread(str(tmp_path / "page.png")).astype(int)

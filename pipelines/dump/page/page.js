@@ -16,7 +16,7 @@ const folderOf = (frame) => `frames/${String(frame.index).padStart(6, "0")}`;
 const redosOf = (frame) => dump.all.redos.filter((redo) => redo.index === frame.index);
 const number = (value, digits = 2) => value === null || value === undefined ? "–" : value.toFixed(digits);
 
-const state = { at: 0, left: "frame", right: "result", run: 0, timer: null };
+const state = { at: 0, left: "frame", right: "result", run: 0, face: -1, timer: null };
 let plots = null;
 const viewer = new Viewer((scale) => { $("scale").textContent = `${Math.round(scale * 100)} %`; });
 
@@ -200,11 +200,31 @@ function swap() {
   show();
 }
 
+// Goes from face to face of the whole frame, at the size of its crop.
+function zoomToFace() {
+  const frame = frames[state.at];
+  if (!frame.faces.length) return;
+  if ($("left").value.startsWith("face")) {
+    [state.left, state.right] = ["frame", "result"];
+    show();
+  }
+  state.face = (state.face + 1) % frame.faces.length;
+  const [[a, b, x], [c, d, y]] = frame.faces[state.face].frame_to_crop;
+  const determinant = a * d - b * c;
+  const corners = [[0, 0], [255, 0], [0, 255], [255, 255]].map(([u, v]) => [
+    (d * (u - x) - b * (v - y)) / determinant, (a * (v - y) - c * (u - x)) / determinant,
+  ]);
+  const [xs, ys] = [0, 1].map((axis) => corners.map((corner) => corner[axis]));
+  const [height, width] = frame.native.display_size;
+  if (viewer.size[0] !== width || viewer.size[1] !== height) viewer.size = [width, height];
+  viewer.zoomTo([Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)]);
+}
+
 const KEYS = {
   ArrowLeft: () => go(state.at - 1), ArrowRight: () => go(state.at + 1), Home: () => go(0), End: () => go(frames.length - 1),
   PageUp: () => go(state.at - 10), PageDown: () => go(state.at + 10), " ": play,
   "+": () => viewer.zoom(1.25), "=": () => viewer.zoom(1.25), "-": () => viewer.zoom(0.8), 0: () => viewer.fit(),
-  1: () => viewer.scaleTo(1), s: swap,
+  1: () => viewer.scaleTo(1), s: swap, f: zoomToFace,
 };
 
 function describe() {
@@ -251,6 +271,7 @@ function start() {
   });
   const buttons = {
     play, swap, previous: KEYS.ArrowLeft, next: KEYS.ArrowRight, in: KEYS["+"], out: KEYS["-"], fit: KEYS[0], one: KEYS[1],
+    face: zoomToFace,
   };
   for (const [id, action] of Object.entries(buttons)) $(id).addEventListener("click", action);
   document.addEventListener("keydown", (event) => {

@@ -42,7 +42,7 @@ class Plots {
       parent.append(canvas);
       return canvas;
     });
-    new ResizeObserver(() => this.draw()).observe(parent);
+    new ResizeObserver(() => requestAnimationFrame(() => this.draw())).observe(parent);
   }
 
   get span() {

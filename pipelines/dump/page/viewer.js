@@ -26,7 +26,7 @@ class Viewer {
       this.place();
     });
     this.stage.addEventListener("dblclick", () => this.fit());
-    new ResizeObserver(() => this.place()).observe(this.stage);
+    new ResizeObserver(() => requestAnimationFrame(() => this.place())).observe(this.stage);
   }
 
   drag(element, move) {
@@ -77,6 +77,14 @@ class Viewer {
     const scale = Math.min(40, Math.max(0.05, view.scale * factor));
     const by = scale / view.scale;
     this.view = { scale, x: x - by * (x - view.x), y: y - by * (y - view.y) };
+    this.place();
+  }
+
+  // Shows the box xyxy of the left picture as large as it gets.
+  zoomTo([x0, y0, x1, y1]) {
+    const [width, height] = [this.stage.clientWidth, this.stage.clientHeight];
+    const scale = Math.min(width / (x1 - x0), height / (y1 - y0));
+    this.view = { scale, x: width / 2 - scale * (x0 + x1) / 2, y: height / 2 - scale * (y0 + y1) / 2 };
     this.place();
   }
 
