@@ -40,6 +40,11 @@ class FrameChoice:
         return range(start, 2**62 if stop is None else stop, step)
 
     @property
+    def is_bounded(self) -> bool:
+        """Whether somebody asked for an end, which the video should reach."""
+        return self.last < 2**60 and not self.text.endswith(f" {DEFAULT}")
+
+    @property
     def first(self) -> int:
         """The first chosen frame."""
         return min(frames.start for frames in self._ranges)
@@ -95,6 +100,7 @@ class TimeChoice:
             raise UsageError(f"--time {text}: {match[1]}:{match[2]} holds no frame; give a span {_TIME}")
         self._span = _Span(start, stop, step)
         self._due = start
+        self.is_bounded = True
 
     def wants(self, index: int, seconds: Fraction) -> bool:
         """Whether a frame is chosen; called for each frame in order, ``seconds`` from the first one."""

@@ -21,7 +21,8 @@ from vidunmask.stages.unmask import Segmented, Settling
 from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces, SeenFace, TrackedFace
 
 LEAD = 50  # frames before the first chosen one that the plots show too
-_HISTORY = 64  # samples of a track's path that are kept, more than any window of the chain holds
+_HISTORY = 256  # samples of a path that are kept: more than the crop stage looks at, at any frame rate
+_WINDOW = 0.5  # seconds to each side of a frame that are stored of it
 # Where jitter is measured: eyes, tip of the nose, chin of the canonical face.
 _POINTS = geometry.TEMPLATE68[[36, 45, 30, 8]]
 
@@ -150,7 +151,7 @@ class Recorder(Observer):
                     "detected": face.detected,
                     "reset": face.reset,
                     "frame_to_crop": crop.frame_to_crop,
-                    "path": [[s.time, *s.parameters.tolist(), s.weight] for s in samples if abs(s.time - time) < 2],
+                    "path": [[s.time, *s.parameters.tolist(), s.weight] for s in samples if abs(s.time - time) <= _WINDOW],
                 }
         record.tracked, record.paths = None, {}
 

@@ -178,6 +178,15 @@ def test_a_choice_that_falls_between_the_frames_leaves_nothing(clip, tmp_path, c
     assert not (tmp_path / "d").exists()
 
 
+def test_a_range_that_goes_beyond_the_end_gives_what_there_is_and_says_so(clip, tmp_path, config, parts, caplog):
+    assert dump(clip, tmp_path / "d", choice=FrameChoice("20:40:3"), config=config, parts=parts).written == 2
+    assert "--frames 20:40:3" in caplog.text
+    assert "at frame 24" in caplog.text
+    caplog.clear()
+    assert dump(clip, tmp_path / "e", choice=FrameChoice("22:"), config=config, parts=parts).written == 3
+    assert caplog.text == ""
+
+
 def test_a_folder_with_something_in_it_needs_overwrite_which_replaces_only_a_dump(clip, tmp_path, config, parts):
     folder = tmp_path / "d"
     folder.mkdir()
