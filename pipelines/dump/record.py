@@ -71,6 +71,8 @@ class Recorder(Observer):
         self._recent: deque[int] = deque(maxlen=LEAD)  # frames before the first chosen one, for the plots
         self._points: dict[int, list[Any]] = {}
         self._paths: dict[int, _Path] = {}
+        self._asked = 0  # frames that are chosen among those that the reader gave out
+        self._all_asked = False  # no later one is
         self.written = 0
         self.chosen = 0
 
@@ -79,6 +81,8 @@ class Recorder(Observer):
         for frame in frames:
             chosen = self._choice is None or self._choice.wants(frame.index, self._seconds(frame))
             self._records[frame.index] = _Record(chosen)
+            self._asked += chosen
+            self._all_asked = self._choice is not None and self._choice.is_over(frame.index, self._seconds(frame))
             yield frame
 
     def _seconds(self, frame: Frame) -> Fraction:
@@ -86,9 +90,13 @@ class Recorder(Observer):
             self._start = frame.time
         return frame.time - self._start
 
-    def is_over(self, frame: Frame) -> bool:
-        """Whether no frame after this one is chosen."""
-        return self._choice is not None and self._choice.is_over(frame.index, self._seconds(frame))
+    @property
+    def is_over(self) -> bool:
+        """Whether every chosen frame is written and no later one is chosen.
+
+        A choice goes through the frames in order and only once, so it is asked where the reader is, which runs ahead.
+        """
+        return self._all_asked and self.written == self._asked
 
     def seen(self, item: FrameFaces[SeenFace]) -> None:
         record = self._records[item.frame.index]

@@ -142,7 +142,6 @@ def _record(
     made = store.Dump(target)
     recorder = Recorder(made, choice)
     done = 0
-    is_over = False
     with store.writing(target), _kept(made, recorder):
         made.begin(about, page.html())
         with closing(frames(recorder, parts, config)) as chain:
@@ -151,14 +150,13 @@ def _record(
                 done = frame.index + 1
                 if progress is not None:
                     progress(done, expected)
-                is_over = recorder.is_over(frame)
-                if is_over:
+                if recorder.is_over:
                     break
         if progress is not None:
             progress(done, done)
         if not recorder.written and choice is not None:
             raise UsageError(f"{choice.text}: {source} has no such frame, it has {done}, the last is {done - 1}")
-        if choice is not None and choice.is_bounded and not is_over:
+        if choice is not None and choice.is_bounded and not recorder.is_over:
             log.warning("%s: %s ends before, at frame %d", choice.text, source, done - 1)
     return DumpReport(target, done, recorder.written, parts.device)
 

@@ -128,6 +128,12 @@ def test_a_span_of_time_is_written_too_and_no_thread_stays(clip, tmp_path, confi
     assert threading.active_count() == before
 
 
+def test_a_span_of_time_with_a_step_has_each_of_its_frames(clip, tmp_path, config, parts):
+    report = dump(clip, tmp_path / "d", choice=TimeChoice("0.2:0.6:0.1"), config=config, parts=parts)
+    assert [line["index"] for line in lines(tmp_path / "d")] == [5, 8, 10, 13]
+    assert report.frames <= 15
+
+
 @pytest.mark.parametrize("which", ["nowhere", "nan"])
 def test_faces_that_are_left_alone_are_shown_as_such(which, clip, tmp_path, config, weights):
     bare = replace(config, segmenter=getattr(weights, which))
