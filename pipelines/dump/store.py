@@ -6,6 +6,7 @@ has the same for the page, which cannot read files beside it from a disk in any 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -42,6 +43,18 @@ def check(folder: Path, *, source: Path, overwrite: bool) -> None:
         raise OutputError(f"{folder}: holds the input {source.name}; name a folder of its own for the dump")
     if any(folder.iterdir()) and not overwrite:
         raise OutputError(f"{folder}: exists and is not empty; add --overwrite to replace a dump there")
+    taken = next((name for name in (FRAMES, LINES, DATA, PAGE, ABOUT) if (folder / name).exists()), None)
+    if taken is not None and not _is_dump(folder):
+        raise OutputError(f"{folder}: holds no dump but a {taken} of something else, which stays; name another folder")
+
+
+def _is_dump(folder: Path) -> bool:
+    """Whether what a dump would replace in a folder is a dump; a folder ``frames`` may be anybody's work."""
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(about, dict) and {"format", "chosen", "options"} <= about.keys()
 
 
 class Dump:
@@ -118,9 +131,11 @@ def frame_folder(folder: Path, index: int) -> Path:
 
 
 def append(path: Path, line: str) -> None:
-    """Adds a line to a file of lines."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    """Adds a line to a file of lines, in one call of the system: killed at any moment, a run leaves no half a line."""
+    coded = (line + "\n").encode()
+    with path.open("ab", buffering=0) as file:
+        if file.write(coded) < len(coded):
+            raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def mend(path: Path) -> None:

@@ -208,6 +208,16 @@ def test_a_folder_with_something_in_it_needs_overwrite_which_replaces_only_a_dum
     assert (folder / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["frames/a.png", "index.html", "data.js", "dump.json"])
+def test_overwrite_never_takes_what_is_no_dump(name, clip, tmp_path, config, parts):
+    precious = tmp_path / "film" / name
+    precious.parent.mkdir(parents=True)
+    precious.write_text("{}")
+    with pytest.raises(OutputError, match=rf"film: holds no dump but a {name.split('/')[0]}"):
+        dump(clip, tmp_path / "film", choice=FrameChoice("1"), config=config, parts=parts)
+    assert [path for path in (tmp_path / "film").rglob("*") if path.is_file()] == [precious]
+
+
 def test_a_folder_that_cannot_be_used_is_named(clip, tmp_path, config, parts):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "none" / "d", clip.parent):
