@@ -39,9 +39,8 @@ class FrameChoice:
             raise UsageError(f"{flag} {text}: {start}:{stop} holds no frame; give START before STOP, {_FRAMES}")
         return range(start, 2**62 if stop is None else stop, step)
 
-    @property
-    def is_bounded(self) -> bool:
-        """Whether somebody asked for an end, which the video should reach."""
+    def is_cut_short(self, seconds: Fraction) -> bool:
+        """Whether a video whose last frame stands at ``seconds`` lacks an end that somebody asked for."""
         return self.last < 2**60 and not self.text.endswith(f" {DEFAULT}")
 
     @property
@@ -100,7 +99,10 @@ class TimeChoice:
             raise UsageError(f"--time {text}: {match[1]}:{match[2]} holds no frame; give a span {_TIME}")
         self._span = _Span(start, stop, step)
         self._due = start
-        self.is_bounded = True
+
+    def is_cut_short(self, seconds: Fraction) -> bool:
+        """Whether a video whose last frame stands at ``seconds`` lacks an end that somebody asked for."""
+        return self._span.stop - seconds > Fraction(1, 4)  # the last frame is shown for a while
 
     def wants(self, index: int, seconds: Fraction) -> bool:
         """Whether a frame is chosen; called for each frame in order, ``seconds`` from the first one."""

@@ -74,6 +74,7 @@ class Recorder(Observer):
         self._asked = 0  # frames that are chosen among those that the reader gave out
         self._all_asked = False  # no later one is
         self.written = 0
+        self.last = Fraction(0)  # seconds of the latest result
         self.chosen = 0
 
     def source(self, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -217,6 +218,7 @@ class Recorder(Observer):
     def finish(self, frame: Frame) -> None:
         """Takes the result of a frame; writes its line where it is chosen and a point of the plots from then on."""
         record = self._records[frame.index]
+        self.last = self._seconds(frame)
         faces = list(record.faces.values())
         point = [frame.index, float(self._seconds(frame)), [[_round(face.get(name)) for name in POINT] for face in faces]]
         if record.chosen:

@@ -156,7 +156,7 @@ def _record(
             progress(done, done)
         if not recorder.written and choice is not None:
             raise UsageError(f"{choice.text}: {source} has no such frame, it has {done}, the last is {done - 1}")
-        if choice is not None and choice.is_bounded and not recorder.is_over:
+        if choice is not None and not recorder.is_over and choice.is_cut_short(recorder.last):
             log.warning("%s: %s ends before, at frame %d", choice.text, source, done - 1)
     return DumpReport(target, done, recorder.written, parts.device)
 

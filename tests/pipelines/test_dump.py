@@ -190,6 +190,7 @@ def test_a_range_that_goes_beyond_the_end_gives_what_there_is_and_says_so(clip, 
     assert "at frame 24" in caplog.text
     caplog.clear()
     assert dump(clip, tmp_path / "e", choice=FrameChoice("22:"), config=config, parts=parts).written == 3
+    assert dump(clip, tmp_path / "f", choice=TimeChoice("0.9:1"), config=config, parts=parts).written == 2  # 1 s is the end
     assert caplog.text == ""
 
 
