@@ -14,6 +14,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from vidunmask.stages.detail import SkinDetail
 from vidunmask.stages.holes import RIM
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.observe import Observer
@@ -152,6 +153,7 @@ def blend(fills: Iterable[FrameFaces[Fill]], blender: TemporalBlender, *, observ
     """Lays every fill into its frame. A frame without a mask worn in it passes through as the very same object."""
     from vidunmask.video import pixels
 
+    detail = SkinDetail()
     for item in fills:
         frame = item.frame
         touched = False
@@ -165,9 +167,9 @@ def blend(fills: Iterable[FrameFaces[Fill]], blender: TemporalBlender, *, observ
                 observer.blended(frame, fill, *result)
             if not touched:
                 frame, touched = pixels.editable(frame), True
-            picture, alpha = result
-            pixels.paste_crop(frame, picture, alpha, fill.frame_to_crop)
+            pixels.paste_crop(frame, *detail.step(item.frame, fill, *result))
         blender.prune(frame.index)
+        detail.prune(frame.index)
         yield frame
 
 
