@@ -15,6 +15,7 @@ from vidunmask.detectors import Detector
 from vidunmask.pipelines.dump import pictures
 from vidunmask.pipelines.dump.record import raw_bytes, write_blend
 from vidunmask.stages import blend as blending
+from vidunmask.stages.detail import Skin
 from vidunmask.stages.detect import detect as find_faces
 from vidunmask.stages.holes import guide_of, hole_of
 from vidunmask.stages.observe import Observer
@@ -51,6 +52,7 @@ class Face:
     hole: FloatArray | None = None
     raw: FloatArray | None = None  # (S, S, 3) 0..255
     past: blending.Past | None = None
+    skin: Skin | None = None
 
 
 def load(place: Path, stored: Mapping[str, Any]) -> Face:
@@ -86,7 +88,10 @@ def load(place: Path, stored: Mapping[str, Any]) -> Face:
         face.raw = pictures.read_png(place / f"{name}-raw.png").astype(np.float32)
     if "past" in stored:
         known, there = stored["past"], pictures.read_arrays(place / f"{name}-past.npz")
+        texture = there.pop("texture", None)
         face.past = blending.Past(**there, grain=known["grain"], age=known["age"])
+        if "skin" in known:
+            face.skin = Skin(texture, **known["skin"])
         if known["noise"]:
             face.past.noise = blending.noise_of(face.track_id, len(crop))
     return face
@@ -196,14 +201,15 @@ def blend(frame: Frame, faces: Sequence[Face], *, temporal: bool, place: Path) -
     before = pictures.whole(frame)
     strength = blending.TemporalBlender.STRENGTH if temporal else 0.0
     blender = blending.TemporalBlender(strength=strength)
-    pasts = {face.track_id: face.past for face in faces if face.past is not None}
+    known = {face.track_id: face for face in faces}
 
     class Memory(Observer):
-        def blending(self, frame: Frame, fill: Fill, past: blending.Past) -> None:
-            stored = pasts.get(fill.track_id)
-            if stored is not None:
-                for name in blending.Past.__slots__:
-                    setattr(past, name, getattr(stored, name))
+        def blending(self, frame: Frame, fill: Fill, past: blending.Past, skin: Skin | None) -> None:
+            stored = known[fill.track_id]
+            for empty, full in ((past, stored.past), (skin, stored.skin)):
+                if empty is not None and full is not None:
+                    for name in full.__slots__:
+                        setattr(empty, name, getattr(full, name))
 
         def blended(self, frame: Frame, fill: Fill, picture: FloatArray, alpha: FloatArray) -> None:
             write_blend(place, fill, picture, alpha)

@@ -16,6 +16,7 @@ from vidunmask.pipelines.dump import pictures
 from vidunmask.pipelines.dump.choice import Choice
 from vidunmask.pipelines.dump.store import Dump
 from vidunmask.stages.blend import Past
+from vidunmask.stages.detail import Skin
 from vidunmask.stages.observe import Observer
 from vidunmask.stages.unmask import Segmented, Settling
 from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces, SeenFace, TrackedFace
@@ -199,14 +200,17 @@ class Recorder(Observer):
             place = self._dump.place(frame.index)
             pictures.write_png(place / f"face{track_id}-raw.png", raw_bytes(image))
 
-    def blending(self, frame: Frame, fill: Fill, past: Past) -> None:
+    def blending(self, frame: Frame, fill: Fill, past: Past, skin: Skin | None) -> None:
         record = self._records[frame.index]
         if record.chosen:
             place = self._dump.place(frame.index)
             pictures.write_png(place / f"face{fill.track_id}-mask.png", pictures.to_bytes(fill.mask))
-            known = {"grain": past.grain, "age": past.age, "noise": past.noise is not None}
+            known: dict[str, Any] = {"grain": past.grain, "age": past.age, "noise": past.noise is not None}
             record.faces[fill.track_id]["past"] = known
             there = {name: getattr(past, name) for name in ("composed", "small", "tint")}
+            if skin is not None:
+                known["skin"] = {name: getattr(skin, name) for name in ("strength", "light", "factor", "age")}
+                there["texture"] = skin.texture
             with (place / f"face{fill.track_id}-past.npz").open("wb") as file:
                 np.savez_compressed(file, **{name: value for name, value in there.items() if value is not None})
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 
@@ -114,6 +115,32 @@ def test_a_picture_can_be_run_again_even_from_detection_on(tmp_path, config, par
     dump(SAMPLES / "astronaut_masked.jpg", tmp_path / "d", config=config, parts=parts)
     report = redo(tmp_path / "d", 0, start="detect", parts=parts)
     assert report.identical
+
+
+@pytest.fixture
+def close_up(clip, tmp_path):
+    """The clip's first frames at twice its size, where a face is larger than its crop, with the grain of a camera."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "close.mkv"
+    with av.open(str(clip)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 1280, 960, "yuv420p"
+        for frame, _ in zip(source.decode(video=0), range(8), strict=False):
+            image = frame.to_ndarray(format="rgb24", width=1280, height=960)
+            grainy = np.clip(image + rng.normal(0, 6, image.shape[:2])[..., None], 0, 255).astype(np.uint8)
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(grainy, "rgb24")))
+        target.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("start", ["blend", "crop"])
+def test_a_face_larger_than_its_crop_gets_the_skin_it_had(start, close_up, tmp_path, config, parts):
+    dump(close_up, tmp_path / "d", choice=FrameChoice("0,6"), config=config, parts=parts)
+    (face,) = lines(tmp_path / "d")[1]["faces"]
+    assert face["past"]["skin"]["strength"] > 0
+    assert face["past"]["skin"]["age"] == 6
+    for frame in (0, 6):
+        assert redo(tmp_path / "d", frame, start=start, parts=parts).identical
 
 
 def test_a_run_without_memory_is_run_again_without_memory(clip, tmp_path, config, parts):

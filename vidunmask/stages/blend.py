@@ -159,7 +159,7 @@ def blend(fills: Iterable[FrameFaces[Fill]], blender: TemporalBlender, *, observ
         touched = False
         for fill in item.faces:
             if observer is not None and fill.opacity > 0:
-                observer.blending(frame, fill, blender.past_of(fill, frame.index))
+                observer.blending(frame, fill, blender.past_of(fill, frame.index), detail.skin_of(fill, frame.index))
             result = blender.step(fill, frame.index)
             if result is None:
                 continue
