@@ -37,6 +37,17 @@ def test_a_bare_face_is_never_touched():
     assert (opacities([0.03] * 30) == 0).all()
 
 
+def test_a_decision_goes_on_from_what_another_one_remembered():
+    covered = [0.9] * 10 + [0.45] * 10 + [0.1] * 10  # 0.45 is enough to go on and too little to begin
+    series = [(index / FPS, share) for index, share in enumerate(covered)]
+    whole = MaskWearing()
+    for index, (time, share) in enumerate(series):
+        before, ahead = whole.past, series[index + 1 : index + 5]
+        opacity = whole.step(time, share, ahead)
+        assert MaskWearing(past=before).step(time, share, ahead) == opacity
+    assert MaskWearing().step(0.0, 0.4) != MaskWearing(past=MaskWearing().past).step(0.0, 0.9)
+
+
 def test_a_single_frame_of_wrong_segmentation_changes_nothing():
     covered = np.full(40, 0.02)
     covered[20] = 1.0

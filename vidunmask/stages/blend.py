@@ -125,7 +125,7 @@ class TemporalBlender:
         """The noise (S, S) that the picture has around the hole and the fill has not."""
         if past.noise is None:
             # The same for every track, so that it is the same wherever in a video a run begins to count them.
-            past.noise = _noise(0, len(hole))
+            past.noise = noise_of(0, len(hole))
             past.grain = self._missing_grain(fill.crop, composed, hole, inner) or 0.0
         elif past.age % 5 == 0:  # it changes slowly
             measured = self._missing_grain(fill.crop, composed, hole, inner)
@@ -160,7 +160,7 @@ def blend(fills: Iterable[FrameFaces[Fill]], blender: TemporalBlender, *, observ
         touched = False
         for fill in item.faces:
             if observer is not None and fill.opacity > 0:
-                observer.blending(frame, fill, blender.past_of(fill, frame.index))
+                observer.blending(frame, fill, blender.past_of(fill, frame.index), detail.skin_of(fill, frame.index))
             result = blender.step(fill, frame.index)
             if result is None:
                 continue
@@ -260,7 +260,7 @@ def _grid(size: int) -> FloatArray:
     return np.stack([x, y], axis=2)
 
 
-def _noise(seed: int, size: int) -> FloatArray:
+def noise_of(seed: int, size: int) -> FloatArray:
     """Noise (S, S) float32 of unit variance, about as coarse as a compressed picture's."""
     noise = np.random.default_rng(seed).standard_normal((size, size)).astype(np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), 0.8)

@@ -28,7 +28,7 @@ _EVERY = 10  # frames between two looks at the forehead
 
 
 @dataclass(slots=True)
-class _Skin:
+class Skin:
     """The texture of one track's skin."""
 
     texture: FloatArray | None = None  # (P, P) float32, unit variance
@@ -42,7 +42,11 @@ class SkinDetail:
     """Enlarges blended fills to the frame's own resolution and adds the texture of the person's skin."""
 
     def __init__(self) -> None:
-        self._tracks: TrackMemory[_Skin] = TrackMemory(_Skin)
+        self._tracks: TrackMemory[Skin] = TrackMemory(Skin)
+
+    def skin_of(self, fill: Fill, frame_index: int) -> Skin | None:
+        """What is remembered of the fill's track at a frame; None for a face that is not larger than its crop."""
+        return None if _factor(fill) < LARGE_FROM else self._tracks.of(fill.track_id, frame_index, reset=fill.reset)
 
     def step(
         self, frame: Frame, fill: Fill, picture: FloatArray, alpha: FloatArray
@@ -52,10 +56,10 @@ class SkinDetail:
         A face not larger than its crop comes back as it is. Otherwise only the part that the alpha covers does, (h, w, 3) and
         (h, w), with the transform to it.
         """
-        factor = min(_LARGEST, 1 / geometry.scale_of(fill.frame_to_crop))
-        if factor < LARGE_FROM:
+        factor = _factor(fill)
+        skin = self.skin_of(fill, frame.index)
+        if skin is None:
             return picture, alpha, fill.frame_to_crop
-        skin = self._tracks.of(fill.track_id, frame.index, reset=fill.reset)
         if skin.factor and abs(np.log(factor / skin.factor)) > 0.15:
             skin.texture, skin.age = None, 0  # the person came closer: pores are larger now, and the crop holds less of them
         if skin.age % _EVERY == 0:
@@ -67,7 +71,7 @@ class SkinDetail:
         """Forgets the tracks that have been away too long."""
         self._tracks.prune(frame_index)
 
-    def _look(self, skin: _Skin, frame: Frame, fill: Fill, factor: float) -> None:
+    def _look(self, skin: Skin, frame: Frame, fill: Fill, factor: float) -> None:
         """Measures the forehead's texture beyond the crop's resolution."""
         from vidunmask.video import pixels
 
@@ -92,7 +96,7 @@ class SkinDetail:
 
     @staticmethod
     def _enlarged(
-        skin: _Skin, fill: Fill, picture: FloatArray, alpha: FloatArray, factor: float
+        skin: Skin, fill: Fill, picture: FloatArray, alpha: FloatArray, factor: float
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         x, y, w, h = cv2.boundingRect((alpha > 0).astype(np.uint8))
         size = (max(1, round(w * factor)), max(1, round(h * factor)))
@@ -108,6 +112,11 @@ class SkinDetail:
             light = cv2.blur(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), (9, 9)) * (255 / skin.light)
             part = part + (skin.texture[np.ix_(rows, columns)] * np.clip(light, 0.3, 1.3) * (skin.strength / 255))[..., None]
         return np.clip(part, 0, 1, dtype=np.float32), cover, geometry.compose(fill.frame_to_crop, crop_to_part)
+
+
+def _factor(fill: Fill) -> float:
+    """Texture pixels per crop pixel."""
+    return min(_LARGEST, 1 / geometry.scale_of(fill.frame_to_crop))
 
 
 def _texture(tiles: FloatArray) -> FloatArray:

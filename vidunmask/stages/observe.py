@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vidunmask.stages.blend import Past
-    from vidunmask.stages.unmask import Segmented
+    from vidunmask.stages.detail import Skin
+    from vidunmask.stages.unmask import Segmented, Settling
     from vidunmask.types import FaceCrop, Fill, FloatArray, Frame, FrameFaces, SeenFace, TrackedFace
 
 
@@ -29,14 +30,14 @@ class Observer:
     def segmented(self, item: FrameFaces[Segmented]) -> None:
         """The segmenter's own probabilities, before anything is decided."""
 
-    def settled(self, item: FrameFaces[Segmented], smoothing: list[tuple[FloatArray, FloatArray]]) -> None:
-        """Smoothed probabilities and the opacity; ``smoothing`` has each face's weighted sum (S, S) and weights."""
+    def settled(self, item: FrameFaces[Segmented], settling: list[Settling]) -> None:
+        """Smoothed probabilities and the opacity, and for each face the time around it that they come from."""
 
     def inpainted(self, frame: Frame, track_id: int, image: FloatArray) -> None:
         """The inpainter's raw output (S, S, 3) float32 in 0..255, not composed."""
 
-    def blending(self, frame: Frame, fill: Fill, past: Past) -> None:
-        """What the blender remembers of a track before it takes a frame's fill."""
+    def blending(self, frame: Frame, fill: Fill, past: Past, skin: Skin | None) -> None:
+        """What is remembered of a track before a frame's fill is taken: its fill and, of a large face, its skin."""
 
     def blended(self, frame: Frame, fill: Fill, picture: FloatArray, alpha: FloatArray) -> None:
         """The picture (S, S, 3) and alpha (S, S), float32 0..1, that are laid into the frame."""

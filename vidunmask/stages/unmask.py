@@ -18,7 +18,7 @@ from vidunmask.flow import tap
 from vidunmask.stages.holes import MaskSmoother, guide_of, hole_of
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.observe import Observer
-from vidunmask.stages.wearing import MaskWearing, Thresholds, lower_face
+from vidunmask.stages.wearing import MaskWearing, Thresholds, WearingPast, lower_face
 from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces, KnownFace
 
 log = logging.getLogger(__name__)
@@ -150,6 +150,16 @@ class FillsAgain:
             self._last.of(crop.track_id, index, reset=True).append((0, image))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Settling:
+    """The time around one face of a frame that its mask was settled with; for observers."""
+
+    total: FloatArray  # (S, S) float32, weighted sum of the probabilities of this frame (weight 1) and its neighbours
+    weights: FloatArray  # (S, S) float32, sum of the weights
+    past: WearingPast  # what the decision remembered before
+    ahead: tuple[tuple[float, float], ...]  # (seconds, share covered) of the next frames
+
+
 def unmask(
     crops: Iterable[FrameFaces[FaceCrop]],
     unmasker: Unmasker,
@@ -235,7 +245,7 @@ def _settle(
     def settle(item: FrameFaces[Segmented]) -> FrameFaces[Segmented]:
         index, seconds = item.frame.index, float(item.frame.time)
         faces: list[Segmented] = []
-        smoothing: list[tuple[FloatArray, FloatArray]] = []
+        settling: list[Settling] = []
         for face in item.faces:
             track, reset = face.crop.track_id, face.crop.reset
             ahead = _ahead(track, window)
@@ -243,17 +253,19 @@ def _settle(
             if track in before:
                 earlier = before.pop(track)
                 decision.begin(worn=earlier.worn, decisions=earlier.decisions)
-            opacity = decision.step(seconds, face.covered, [(float(frame.time), later.covered) for frame, later in ahead])
+            past = decision.past if observer is not None else None
+            covered_ahead = [(float(frame.time), later.covered) for frame, later in ahead]
+            opacity = decision.step(seconds, face.covered, covered_ahead)
             smoother = smoothers.of(track, index, reset=reset)
             probability = smoother.step(face.probability, face.guide, [(later.probability, later.guide) for _, later in ahead])
-            if observer is not None and smoother.sums is not None:
-                smoothing.append(smoother.sums)
+            if past is not None and smoother.sums is not None:
+                settling.append(Settling(*smoother.sums, past, tuple(covered_ahead)))
             faces.append(replace(face, opacity=0.0 if face.failed else opacity, probability=probability))
         wearing.prune(index)
         smoothers.prune(index)
         settled = FrameFaces(item.frame, tuple(faces), item.cut)
         if observer is not None:
-            observer.settled(settled, smoothing)
+            observer.settled(settled, settling)
         return settled
 
     for item in items:
@@ -285,7 +297,8 @@ def _alone(
         faces = tuple(replace(face, opacity=opacity) for face, opacity in zip(item.faces, worn, strict=True))
         settled = FrameFaces(item.frame, faces, item.cut)
         if observer is not None:
-            observer.settled(settled, [(face.probability, np.ones_like(face.probability)) for face in faces])
+            alone = [Settling(face.probability, np.ones_like(face.probability), WearingPast(), ()) for face in faces]
+            observer.settled(settled, alone)
         yield settled
 
 

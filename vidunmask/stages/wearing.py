@@ -80,19 +80,33 @@ class Thresholds:
             raise UsageError(f"wearing times {self.persistence}, {self.ramp}: must not be negative")
 
 
+@dataclass(frozen=True, slots=True)
+class WearingPast:
+    """What one track's decision remembers."""
+
+    covered: tuple[tuple[float, float], ...] = ()  # (seconds, share covered)
+    worn: tuple[tuple[float, bool], ...] = ()  # (seconds, decided)
+
+
 class MaskWearing:
     """The decision for one track, fed frame by frame.
 
     ``ahead`` lets it look into the window of a file: the median is then centred and the fade lies around the change rather than
-    after it. Without it (live) both use the past alone.
+    after it. Without it (live) both use the past alone. ``past`` goes on from what another one remembered.
     """
 
-    def __init__(self, thresholds: Thresholds | None = None) -> None:
+    def __init__(self, thresholds: Thresholds | None = None, *, past: WearingPast | None = None) -> None:
         self.thresholds = thresholds or Thresholds()
-        self._covered: deque[tuple[float, float]] = deque()  # (seconds, share covered)
-        self._worn: deque[tuple[float, bool]] = deque()
+        past = past or WearingPast()
+        self._covered: deque[tuple[float, float]] = deque(past.covered)
+        self._worn: deque[tuple[float, bool]] = deque(past.worn)
         self._before: bool | None = None
         self._given: tuple[tuple[float, bool], ...] = ()
+
+    @property
+    def past(self) -> WearingPast:
+        """What is remembered of the steps so far."""
+        return WearingPast(tuple(self._covered), tuple(self._worn))
 
     def begin(self, *, worn: bool, decisions: Sequence[tuple[float, bool]] = ()) -> None:
         """Sets what was decided before the first frame, and for the frames up to some time: (seconds, worn) in order."""
