@@ -44,6 +44,14 @@ def read_png(path: Path) -> ByteArray:
     return np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image
 
 
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Writes arrays as npz, packed fast: numpy's own packing takes three times as long for a tenth less. Raises OSError."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(values), allow_pickle=False)
+
+
 def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays of an npz file. Raises InputError."""
     try:
@@ -68,8 +76,7 @@ def fingerprint(frame: Frame) -> str:
 
 def write_native(path: Path, frame: Frame) -> None:
     """Writes the samples of a frame without loss. Raises OSError."""
-    with path.open("wb") as file:
-        np.savez_compressed(file, *(np.ascontiguousarray(view) for view in _views(frame.native)))
+    write_arrays(path, {f"component{number}": view for number, view in enumerate(_views(frame.native))})
 
 
 def describe(frame: Frame) -> dict[str, Any]:
@@ -94,7 +101,7 @@ def read_native(path: Path, line: Mapping[str, Any]) -> Frame:
     arrays = read_arrays(path)
     try:
         for number, view in enumerate(_views(native)):
-            view[...] = arrays[f"arr_{number}"]
+            view[...] = arrays[f"component{number}"]
     except (KeyError, ValueError) as error:
         raise InputError(f"{path}: does not fit its frame ({error}); dump again") from error
     for name, value in about["tags"].items():

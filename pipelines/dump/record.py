@@ -179,11 +179,15 @@ class Recorder(Observer):
             if record.chosen:
                 place = self._dump.place(item.frame.index)
                 pictures.write_png(place / f"face{track}-probability.png", pictures.to_bytes(face.probability))
-                own = record.faces[track].pop("own")
-                with (place / f"face{track}.npz").open("wb") as file:
-                    np.savez_compressed(
-                        file, probability=own, smoothed=face.probability, total=around.total, weights=around.weights
-                    )
+                pictures.write_arrays(
+                    place / f"face{track}.npz",
+                    {
+                        "probability": record.faces[track].pop("own"),
+                        "smoothed": face.probability,
+                        "total": around.total,
+                        "weights": around.weights,
+                    },
+                )
                 record.faces[track]["wearing"] = {**asdict(around.past), "ahead": around.ahead}
 
     def segmented(self, item: FrameFaces[Segmented]) -> None:
@@ -211,8 +215,8 @@ class Recorder(Observer):
             if skin is not None:
                 known["skin"] = {name: getattr(skin, name) for name in ("strength", "light", "factor", "age")}
                 there["texture"] = skin.texture
-            with (place / f"face{fill.track_id}-past.npz").open("wb") as file:
-                np.savez_compressed(file, **{name: value for name, value in there.items() if value is not None})
+            arrays = {name: value for name, value in there.items() if value is not None}
+            pictures.write_arrays(place / f"face{fill.track_id}-past.npz", arrays)
 
     def blended(self, frame: Frame, fill: Fill, picture: FloatArray, alpha: FloatArray) -> None:
         record = self._records[frame.index]
