@@ -18,6 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2  # noqa: F401 - before PyAV, see vidunmask.pipelines.live.window
 import torch
 
 from vidunmask.pipelines.build import build

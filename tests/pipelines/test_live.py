@@ -291,7 +291,14 @@ def test_a_window_that_is_closed_ends_the_run(clip, tmp_path, weights, display):
     assert len(times_of(tmp_path / "out.mp4")) > 2
 
 
+def test_a_window_that_would_never_open_is_an_error():
+    code = "import av, cv2; from vidunmask.pipelines.live.window import check_display; check_display()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "import cv2 first" in result.stderr
+
+
 def test_a_display_that_does_not_answer_is_no_display(monkeypatch):
+    monkeypatch.setattr(sys, "modules", {"cv2": None})
     monkeypatch.setenv("DISPLAY", ":9753")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(Exception, match="no display"):
