@@ -17,7 +17,11 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
+# isort: off
+import cv2  # noqa: F401 - before PyAV, see vidunmask.pipelines.live.window
 import av
+
+# isort: on
 import torch
 
 from vidunmask.pipelines.build import build

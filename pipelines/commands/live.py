@@ -103,6 +103,8 @@ def run(arguments: list[str]) -> int:
     more = ("record", "stream", "virtual_camera", "folder", "fixed", "duration", "stats", "stats_every")
     live = LiveConfig(**{name: getattr(args, name) for name in (*names, *more)})
 
+    import cv2  # noqa: F401 - before PyAV, see live.window
+
     from vidunmask.pipelines.live.program import run as run_live
 
     with contextlib.ExitStack() as stack:

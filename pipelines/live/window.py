@@ -18,6 +18,10 @@ def check_display() -> None:
 
     Tried in a process of its own: without a display OpenCV's Qt ends the whole process instead of raising.
     """
+    loaded = list(sys.modules)  # in the order of import
+    if sys.platform == "linux" and "av" in loaded and loaded.index("av") < loaded.index("cv2"):
+        # Both bring a libxcb; with PyAV's in place first, OpenCV's Qt waits for the X server for ever (seen with 18.1 and 5.0).
+        raise DeviceError("no window can be opened: PyAV was imported before OpenCV; import cv2 first, or use --no-window")
     code = "import cv2; cv2.namedWindow('vidunmask'); cv2.destroyAllWindows()"
     try:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
@@ -46,10 +50,8 @@ class Window:
 
     def keys(self) -> list[str]:
         """The keys that were pressed, as characters; lets the window draw and react."""
-        found = []
-        while (key := cv2.pollKey()) != -1:
-            found.append("\x1b" if key & 0xFF == 27 else chr(key & 0xFF).lower())
-        return found
+        key = cv2.pollKey()  # OpenCV keeps only the last one
+        return [] if key == -1 else ["\x1b" if key & 0xFF == 27 else chr(key & 0xFF).lower()]
 
     @property
     def closed(self) -> bool:
@@ -64,5 +66,5 @@ class Window:
 
     def close(self) -> None:
         """Takes the window away."""
+        # No look for keys after this: without a window OpenCV's Qt may wait for a timer that nobody runs.
         cv2.destroyAllWindows()
-        cv2.pollKey()
