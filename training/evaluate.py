@@ -55,7 +55,11 @@ def add_faces(p: argparse.ArgumentParser) -> None:
     faces.add_argument("--tiers", default="ABC", help="rights tiers of the photos (default: %(default)s)")
     faces.add_argument("--limit", metavar="N", type=int, help="only so many faces, evenly spread")
     faces.add_argument(
-        "--identities", metavar="N", type=int, default=115, help="faces whose identity is compared, 0 for none (default: %(default)s)"
+        "--identities",
+        metavar="N",
+        type=int,
+        default=115,
+        help="faces whose identity is compared, 0 for none (default: %(default)s)",
     )
     faces.add_argument(
         "--lpips-weights",
@@ -170,19 +174,7 @@ def evaluate_faces(options: argparse.Namespace, *, device: Any = "cpu", progress
         **{m.name: {"file": m.weights, "sha256": m.sha256, "parameters": m.parameters} for m in methods if m.weights},
         **{name: {"sha256": digest} for name, digest in judged_by.items()},
     }
-    text = "\n\n".join(
-        (
-            "# Evaluation",
-            f"Protocol `{protocol.name}`: {protocol.summary}",
-            "; ".join(f"{name} {value}" for name, value in conditions.items() if name != "protocol") + ".",
-            "Of these: "
-            + ", ".join(f"{name} {entry.get('file') or ''} {str(entry['sha256'])[:12]}" for name, entry in files.items())
-            + ". Whole 256 x 256 images first, where most pixels are copied from the photo; + more is better, - less is better. "
-            "identity is dlib's distance between result and truth (under 0.6: one person).",
-            "## Inpainting",
-            report.tables(inpainting, groups, measured, methods),
-        )
-    )
+    text = _text(protocol, conditions, files, report.tables(inpainting, groups, measured, methods))
     heads = ["masked", "truth", *(method.name for method in methods)]
     with writing_to(options.out) as folder:
         (folder / "evaluation.md").write_text(text, encoding="utf-8")
@@ -202,6 +194,22 @@ def evaluate_faces(options: argparse.Namespace, *, device: Any = "cpu", progress
         sheets.sheet(filled.gallery.best, heads, side=224).save(folder / "best.png")
         sheets.sheet(filled.gallery.worst, heads, side=224).save(folder / "worst.png")
     return text
+
+
+def _text(protocol: Protocol, conditions: dict[str, Any], files: dict[str, dict[str, Any]], tables: str) -> str:
+    which = (f"{name} {entry.get('file') or ''} {str(entry['sha256'])[:12]}" for name, entry in files.items())
+    return f"""# Evaluation
+
+Protocol `{protocol.name}`: {protocol.summary}
+
+{"; ".join(f"{name} {value}" for name, value in conditions.items() if name != "protocol")}.
+
+Weights: {", ".join(which)}. Whole images are flattered by what is copied from the photo. + more is better, - less is better;
+identity is dlib's distance between result and truth, under 0.6 for one person.
+
+## Inpainting
+
+{tables}"""
 
 
 def load_judges(options: argparse.Namespace, *, device: Any) -> tuple[Judges, dict[str, str]]:
@@ -258,13 +266,13 @@ def check_options(options: argparse.Namespace) -> Protocol:
     return protocol
 
 
-def check_out(folder: Path, *, overwrite: bool) -> None:
+def check_out(folder: Path, *, overwrite: bool, result: str = RESULT) -> None:
     """Raises OutputError where the results cannot go to the folder; makes nothing."""
     import os
 
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"--out {folder}: is a file; name a folder")
-    if (folder / RESULT).exists() and not overwrite:
+    if (folder / result).exists() and not overwrite:
         raise OutputError(f"--out {folder}: holds an evaluation already; add --overwrite to replace it")
     if not folder.exists() and not folder.absolute().parent.is_dir():
         raise OutputError(f"--out {folder}: there is no folder {folder.parent}; make it first")

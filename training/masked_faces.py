@@ -94,10 +94,10 @@ class MaskSynthesizer:
         fills masks of the same shapes with one colour and leaves out bare faces, light, cloth, occluders and camera: for
         inpainting, which never sees the mask's pixels. Without ``with_truth`` the camera takes only the masked picture, which
         saves a quarter of the time, and ``truth`` is what it would have seen. The batch is the same for the same state of the
-        generator, on one kind of device. ``alike`` makes the same choices for every picture of the batch: one mask, which frames
-        of a clip wear if the generator starts each batch in the same state and ``prints`` (K, 3, T, T), the pictures that
-        prints are cut from, stays the same; by default they are the batch itself. Raises ValueError for a wrong shape or an
-        unknown kind.
+        generator, on one kind of device. ``alike`` makes the same choices for every picture of the batch: one mask, which
+        frames of a clip wear if the generator starts each batch in the same state and ``prints`` (K, 3, T, T), the pictures
+        that prints are cut from, stays the same; by default they are the batch itself. Raises ValueError for a wrong shape or
+        an unknown kind.
         """
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
             raise ValueError(f"images are {tuple(images.shape)}, expected (B, 3, S, S)")

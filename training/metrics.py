@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def l1(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:

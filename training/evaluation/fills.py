@@ -15,7 +15,7 @@ from vidunmask.training import metrics
 from vidunmask.training.evaluation.groups import Person
 from vidunmask.training.evaluation.identity import Identity
 from vidunmask.training.evaluation.inception import Inception
-from vidunmask.training.evaluation.methods import GROW, Method, widen
+from vidunmask.training.evaluation.methods import Method, widen
 from vidunmask.training.evaluation.perceptual import Perceptual, frechet, summary
 from vidunmask.training.evaluation.protocols import Masks, chunks, spread
 from vidunmask.training.losses import compose
@@ -105,18 +105,19 @@ def measure_fills(
     """Measures all methods on the faces ``rows``; ``identities`` of them, evenly spread, by `Identity` too.
 
     A record has the person's fields, the type of mask, the share of the picture under it, method and mask, and the figures: for
-    the whole picture and, as "... masked", for the region under the mask widened by `GROW`.
+    the whole picture and, as "... masked", for the region under the mask widened by `GROW`, where the photo has a picture.
     """
     records: list[Record] = []
     features: dict[str, list[FloatArray]] = defaultdict(list)
     gallery = Gallery(every=max(1, len(rows) // SHOWN))
     identified = set(spread(rows, identities).tolist()) if judges.identity is not None and identities > 0 else set()
-    for some, images, landmarks, generator in chunks(pack, rows, seed=seed, stream=0, device=device):
-        made = masks(images, landmarks, generator)
+    for chunk in chunks(pack, rows, seed=seed, stream=0, device=device):
+        some = chunk.rows
+        made = masks(chunk)
         found = widen(torch.sigmoid(segmenter(made.masked)))
         region = widen(made.mask)
-        truth = _Truth(made.truth, region, judges)
-        points = [pack_points.numpy() for pack_points in landmarks.cpu()]
+        truth = _Truth(made.truth, region * chunk.valid, judges)
+        points = list(chunk.landmarks.cpu().numpy())
         chosen = [index for index, row in enumerate(some.tolist()) if row in identified]
         known = truth.embed(chosen, points)
         for name, activations in truth.features.items():
@@ -154,7 +155,9 @@ def measure_fills(
         assert scores is not None
         first = records[len(records) - 2 * len(methods) * len(some) :]  # of the first method
         for index in range(len(some)):
-            caption = f"{first[index]['type']}, turned {first[index]['yaw']}, {first[index]['psnr masked']:.1f} dB"
+            caption = (
+                f"{first[index]['type']}, turned {first[index]['yaw']}, {methods[0].name} {first[index]['psnr masked']:.1f} dB"
+            )
             gallery.add(float(scores[index]), lambda i=index, c=caption, s=shown: Shown([p[i] for p in s], c))  # type: ignore[misc]
         progress(len(some))
     return Fills(records, _distances(features, methods), gallery)
@@ -219,4 +222,3 @@ def _distances(features: Mapping[str, list[FloatArray]], methods: Sequence[Metho
 def _bytes(images: Tensor) -> ByteArray:
     """(B, S, S, 3) uint8 of images (B, 3, S, S)."""
     return (images * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-

@@ -24,6 +24,7 @@ _TONES = (
     (55.0, "light"),
     (91.0, "very light"),
 )
+ORDER = tuple(name for _, name in (*_YAWS, *reversed(_TONES)))  # in which groups are shown; others by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,8 @@ def typology_angle(image: ByteArray, landmarks: FloatArray) -> float | None:
     """The individual typology angle of the skin, arctan((L* - 50) / b*) in degrees: about 55 and more for the lightest skin,
     below -30 for the darkest. None for a picture without colour.
 
-    image (S, S, 3) RGB without a mask, landmarks (68, 2). Measured on the forehead and on the cheeks under the eyes, which a mask
-    leaves free. From a photo it says as much of the light as of the skin: good for grouping, not for a person.
+    image (S, S, 3) RGB without a mask, landmarks (68, 2). Measured on the forehead and on the cheeks under the eyes, which a
+    mask leaves free. From a photo it says as much of the light as of the skin: good for grouping, not for a person.
     """
     right, left = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
     apart = float(np.linalg.norm(left - right))

@@ -1,7 +1,8 @@
 """Whether a filled face still looks like the person: distances between dlib's face embeddings.
 
-dlib's ResNet gives 128 numbers a face; its author takes two faces closer than 0.6 for the same person. What lies under a mask is not
-known, so this says how much the invented part disturbs what the rest of the face tells, not that the person was recovered.
+dlib's ResNet gives 128 numbers a face; its author takes two faces closer than 0.6 for the same person. What lies under a mask
+is not known, so this says how much the invented part disturbs what the rest of the face tells, not that the person was
+recovered.
 """
 
 from __future__ import annotations

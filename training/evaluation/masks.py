@@ -1,4 +1,4 @@
-"""Measures the segmentation: overlap by type and camera, with and without straps, calibration, and false alarms on bare faces."""
+"""Measures the segmentation: overlap by type and camera, with and without straps, calibration, false alarms on bare faces."""
 
 from __future__ import annotations
 
@@ -107,8 +107,9 @@ def measure_segmentation(
     is_bare = np.arange(len(rows)) % BARE == BARE - 1
     for bare in (False, True):
         stream = 1 + round(camera * 100) + 500 * bare
-        for some, images, landmarks, generator in chunks(pack, rows[is_bare == bare], seed=seed, stream=stream, device=device):
-            made = masks(images, landmarks, generator, bare=bare)
+        for chunk in chunks(pack, rows[is_bare == bare], seed=seed, stream=stream, device=device):
+            some = chunk.rows
+            made = masks(chunk, bare=bare)
             probability = torch.sigmoid(segmenter(made.masked))
             result.everywhere.add(probability, made.mask)
             edge = _near_edge(made.mask)

@@ -58,7 +58,9 @@ class PastedMasks:
             side = -1 if path.stem.lower().endswith("_left") else 1 if path.stem.lower().endswith("_right") else 0
             self._pictures.append(_Picture(_type_of(path), rgba, (six + 0.5) * scale - 0.5, side))
         if not any(picture.side == 0 for picture in self._pictures):
-            raise InputError(f"--held-out-templates {folder}: no picture of a mask with alpha in it; give a folder of PNG files")
+            raise InputError(
+                f"--held-out-templates {folder}: no picture of a mask with alpha in it; give a folder of PNG files"
+            )
 
     def __call__(self, images: Tensor, landmarks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         """Images (B, 3, S, S) with masks on, the masks (B, 1, S, S), and the type of each, after the name of its picture."""

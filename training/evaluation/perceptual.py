@@ -1,6 +1,7 @@
 """What AlexNet sees: LPIPS, and a Fréchet distance over its features. Weights are read from disk, never downloaded here.
 
-LPIPS: Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018, version 0.1 with AlexNet.
+LPIPS: Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018, version 0.1 with
+AlexNet.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from vidunmask.training.metrics import mean_over
 from vidunmask.types import FloatArray
 
 REMEDY = (
-    'python -c "from torchvision.models import alexnet; alexnet(weights=\'DEFAULT\')" and pip install lpips, '
+    "python -c \"from torchvision.models import alexnet; alexnet(weights='DEFAULT')\" and pip install lpips, "
     "or --lpips-weights FOLDER with both files"
 )
 _ENDS = (2, 5, 8, 10, 12)  # layers of torchvision's AlexNet.features after which LPIPS looks: each ReLU
@@ -33,7 +34,8 @@ _PACKAGED = (("lpips", "weights/v0.1/alex.pth"), ("torchmetrics", "functional/im
 class Perceptual(nn.Module):
     """AlexNet's convolutions and the linear weights of LPIPS; frozen.
 
-    features: state of torchvision's ``alexnet().features``, keys with or without ``features.``. linear: ``linN.model.1.weight``.
+    features: state of torchvision's ``alexnet().features``, keys with or without ``features.``. linear:
+    ``linN.model.1.weight``.
     """
 
     shift: Tensor

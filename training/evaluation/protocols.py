@@ -34,15 +34,15 @@ PROTOCOLS = {
         "paper",
         0.0,
         0.0,
-        "as in §4: photos as they are, no camera, nothing in front, one of five types of mask on each; SSIM, PSNR and l1 over the "
-        "whole 256 x 256 image. Unlike the paper's, faces are aligned closely, so that masks cover more of the image.",
+        "as in §4: photos as they are, no camera, nothing in front, one of five types of mask on each; SSIM, PSNR and l1 over "
+        "the whole 256 x 256 image. Unlike the paper's, faces are aligned closely, so that masks cover more of the image.",
     ),
     "hard": Protocol(
         "hard",
         1.0,
         1.0,
-        "masked and true picture through the same bad camera (exposure, blur, noise, scaling, compression), hands and things in "
-        "front of some faces, hair over some masks.",
+        "masked and true picture through the same bad camera (exposure, blur, noise, scaling, compression), hands and things "
+        "in front of some faces, hair over some masks.",
     ),
 }
 
@@ -57,6 +57,17 @@ class MaskedFaces:
     types: tuple[str, ...]  # of mask; "none" for a bare face
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Some faces of a pack, and the randomness for what is done to them."""
+
+    rows: np.ndarray  # (B,)
+    images: Tensor  # (B, 3, S, S) 0..1
+    landmarks: Tensor  # (B, 68, 2) pixels of the images
+    valid: Tensor  # (B, 1, S, S), 1 where the photo had a picture; beyond its edge the edge is repeated
+    generator: torch.Generator
+
+
 class Masks:
     """Puts masks on aligned faces: drawn ones, those of ``templates`` too where given, or pasted pictures from ``held_out``."""
 
@@ -65,8 +76,9 @@ class Masks:
         self._types = DRAWN if templates is None else (*DRAWN, "template")
         self._pasted = None if held_out is None else PastedMasks(held_out)
 
-    def __call__(self, images: Tensor, landmarks: Tensor, generator: torch.Generator, *, bare: bool = False) -> MaskedFaces:
-        """Masks on images (B, 3, S, S) with landmarks (B, 68, 2), or the faces ``bare``, all through the camera."""
+    def __call__(self, chunk: Chunk, *, bare: bool = False) -> MaskedFaces:
+        """Masks on the faces, or the faces ``bare``, all through the camera."""
+        images, landmarks, generator = chunk.images, chunk.landmarks, chunk.generator
         if bare or self._pasted is None:
             made = self._synthesizer(images, landmarks, generator, kinds=["none"] if bare else self._types)
             return MaskedFaces(made.masked, made.mask, made.truth, tuple(KINDS[number] for number in made.kind.tolist()))
@@ -75,10 +87,8 @@ class Masks:
         return MaskedFaces(pair[:, 0], mask, pair[:, 1], types)
 
 
-def chunks(
-    pack: Pack, rows: np.ndarray, *, seed: int, stream: int, device: torch.device
-) -> Iterator[tuple[np.ndarray, Tensor, Tensor, torch.Generator]]:
-    """Rows, images, landmarks and randomness of some faces at a time.
+def chunks(pack: Pack, rows: np.ndarray, *, seed: int, stream: int, device: torch.device) -> Iterator[Chunk]:
+    """Some faces at a time.
 
     Each chunk has a generator of its own, so that a face gets the same mask whatever else is measured. ``stream`` keeps the
     randomness of different measurements apart.
@@ -86,8 +96,8 @@ def chunks(
     for start in range(0, len(rows), CHUNK):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + stream * 10_007 + start)
         some = rows[start : start + CHUNK]
-        images, landmarks, _ = draw_batch(pack, some, jitter=STILL, generator=generator, device=device)
-        yield some, images, landmarks, generator
+        images, landmarks, valid = draw_batch(pack, some, jitter=STILL, generator=generator, device=device)
+        yield Chunk(some, images, landmarks, valid, generator)
 
 
 def spread(rows: np.ndarray, count: int | None) -> np.ndarray:

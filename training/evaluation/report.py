@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vidunmask.training.evaluation.fills import SEGMENTED, TRUE, Record
-from vidunmask.training.evaluation.groups import GROUPINGS
+from vidunmask.training.evaluation.groups import GROUPINGS, ORDER
 from vidunmask.training.evaluation.masks import Segmentation
 from vidunmask.training.evaluation.methods import Method
 
@@ -48,7 +48,8 @@ def grouped(
     """For each of GROUPINGS and each group in it, the means of each method with the segmented mask, and of the segmentation."""
     found: dict[str, dict[str, dict[str, Row]]] = {}
     for grouping in GROUPINGS:
-        groups = sorted({str(record[grouping]) for record in records})
+        names = {str(record[grouping]) for record in records}
+        groups = sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else -1, name))
         found[grouping] = {}
         for group in groups:
             here = [r for r in records if r[grouping] == group and r["mask"] == SEGMENTED]
@@ -86,9 +87,7 @@ def tables(
     parts.append(f"## By group\n\n{first} with the segmented mask; IoU at the protocol's camera or the one next to it.")
     for grouping, found in groups.items():
         rows = {
-            group: {"faces": row[first]["faces"]}
-            | {metric: row[first][metric] for metric in _GROUP_METRICS if metric in row[first]}
-            | {"iou": row["segmentation"]["iou"] for _ in (0,) if "segmentation" in row}
+            group: row[first] | ({"iou": row["segmentation"]["iou"]} if "segmentation" in row else {})
             for group, row in found.items()
         }
         parts.append(_table(grouping, rows, ["faces", *_GROUP_METRICS, "iou"]))
@@ -97,16 +96,16 @@ def tables(
         rows = {
             method.name: {kind: row[method.name]["psnr masked"] for kind, row in groups["type"].items()} for method in methods
         }
-        parts.append(_table("method", rows, list(groups["type"])))
+        parts.append(_table("method", rows, list(groups["type"]), digits="psnr"))
     return "\n\n".join(parts) + "\n"
 
 
-def _table(corner: str, rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
+def _table(corner: str, rows: Mapping[str, Mapping[str, float]], columns: Sequence[str], *, digits: str = "") -> str:
     columns = [column for column in columns if any(column in row for row in rows.values())]
     heads = [column + (f" {BETTER[key]}" if (key := column.removesuffix(" masked")) in BETTER else "") for column in columns]
     lines = [f"| {corner} | " + " | ".join(heads) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, row in rows.items():
-        lines.append(f"| {name} | " + " | ".join(shown(column, row.get(column)) for column in columns) + " |")
+        lines.append(f"| {name} | " + " | ".join(shown(digits or column, row.get(column)) for column in columns) + " |")
     return "\n".join(lines)
 
 

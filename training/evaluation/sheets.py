@@ -65,7 +65,9 @@ def reliability(measured: Sequence[Segmentation]) -> Image:
             draw.line(points, hue, 2)
         for x, y in points:
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), hue)
-        text = f"camera {result.camera:g}: error {result.edges.error:.3f} near the edge, {result.everywhere.error:.4f} everywhere"
+        text = (
+            f"camera {result.camera:g}: error {result.edges.error:.3f} near the edge, {result.everywhere.error:.4f} everywhere"
+        )
         draw.text((margin + 8, margin + 6 + 17 * index), text, hue, font)
     draw.text((margin, margin + size + 28), "probability of mask, mean of each bin", _INK, font)
     draw.text((6, 12), "share of these pixels, near the edge, that are mask", _INK, font)
