@@ -16,13 +16,15 @@ from vidunmask.detectors import Detector
 from vidunmask.stages.crop import crop
 from vidunmask.stages.detect import detect
 from vidunmask.stages.track import Tracker, track
-from vidunmask.training.masked_faces import MaskSynthesizer
+from vidunmask.training.masked_faces import MaskSynthesizer, SynthesizedBatch
 from vidunmask.types import ByteArray, FloatArray, Frame
 from vidunmask.video import pixels
 
 _WIDER = 1.5  # the mask is drawn in a square this much wider than the crop: a scarf hangs out of the crop
 _BATCH = 8  # frames drawn at once
 _STEADY = 1.5  # frames: standard deviation of the smoothing of the landmarks
+_WORN = (33, 48, 54, 57)  # dlib indices that a worn mask covers: under the nose, mouth corners, lower lip
+_TRIES = 50
 _LARGE = 1.4  # frame pixels a crop pixel from which the mask is drawn finer
 
 
@@ -102,16 +104,11 @@ class ClipMask:
         pictures = [pixels.read_crop(frame, to_wide, side) for frame, to_wide in zip(frames, wide, strict=True)]
         images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
         points = np.stack([geometry.apply(to_wide, place.landmarks) for to_wide, place in zip(wide, places, strict=True)])
+        landmarks = torch.from_numpy(points).float()
         if self._prints is None:
             self._prints = images[:1].clone()
-        made = self._synthesizer(
-            images,
-            torch.from_numpy(points).float(),
-            torch.Generator().manual_seed(self._seed),
-            kinds=[self._kind],
-            alike=True,
-            prints=self._prints,
-        )
+            self._seed = self._worn_seed(images[:1], landmarks[:1])
+        made = self._draw(images, landmarks, self._seed)
         for frame, place, to_wide, before, after, mask in zip(
             frames, places, wide, images.numpy(), made.masked.numpy(), made.mask[:, 0].numpy(), strict=True
         ):
@@ -124,6 +121,18 @@ class ClipMask:
             there = cv2.warpAffine(mask, back, (size, size), flags=cv2.INTER_LINEAR)
             masked = pixels.read_crop(frame, place.frame_to_crop, size)
             self.dressed[frame.index] = Dressed(place, truth, masked, there)
+
+    def _draw(self, images: torch.Tensor, landmarks: torch.Tensor, seed: int) -> SynthesizedBatch:
+        generator = torch.Generator().manual_seed(seed)
+        return self._synthesizer(images, landmarks, generator, kinds=[self._kind], alike=True, prints=self._prints)
+
+    def _worn_seed(self, image: torch.Tensor, landmarks: torch.Tensor) -> int:
+        """The seed, or the next one whose mask is not pulled under nose or chin: the pipeline leaves those on."""
+        x, y = landmarks[0, list(_WORN)].round().long().clamp(0, self._side - 1).unbind(1)
+        for seed in range(self._seed, self._seed + 1000 * _TRIES, 1000):
+            if self._draw(image, landmarks, seed).mask[0, 0, y, x].min() > 0.9:
+                break
+        return seed
 
 
 def _widened(frame_to_crop: FloatArray, side: int) -> FloatArray:

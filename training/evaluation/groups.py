@@ -24,6 +24,8 @@ _TONES = (
     (55.0, "light"),
     (91.0, "very light"),
 )
+_HAIR = 25.0  # L*: a spot this much darker than the lightest is hair or hard shadow
+_COLOURLESS = 4.0  # chroma of a photo in black and white
 ORDER = tuple(name for _, name in (*_YAWS, *reversed(_TONES)))  # in which groups are shown; others by name
 
 
@@ -71,7 +73,7 @@ def typology_angle(image: ByteArray, landmarks: FloatArray) -> float | None:
     down = np.array([-(left - right)[1], (left - right)[0]]) / max(apart, 1e-6)
     spots = [(right, 0.4), (left, 0.4), (landmarks[[21, 22]].mean(axis=0), -0.35), (landmarks[19], -0.3), (landmarks[24], -0.3)]
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    angles, chroma = [], []
+    seen = []
     for centre, offset in spots:
         disc = np.zeros(image.shape[:2], np.uint8)
         x, y = np.round(centre + offset * apart * down).astype(int).tolist()
@@ -79,11 +81,14 @@ def typology_angle(image: ByteArray, landmarks: FloatArray) -> float | None:
         skin = lab[disc > 0]
         if len(skin) < 9:
             continue
-        # Hair and shine: the darkest third and the brightest tenth do not count.
+        # Hair and shine: the darkest third and the brightest tenth of a spot do not count.
         low, high = np.percentile(skin[:, 0], (33, 90))
-        lightness, a, b = np.median(skin[(skin[:, 0] >= low) & (skin[:, 0] <= high)], axis=0)
-        angles.append(np.degrees(np.arctan2(lightness - 50, max(float(b), 0.1))))
-        chroma.append(float(np.hypot(a, b)))
-    if not angles or float(np.median(chroma)) < 4:
+        seen.append(np.median(skin[(skin[:, 0] >= low) & (skin[:, 0] <= high)], axis=0))
+    if not seen:
         return None
+    colours = np.array(seen)  # (N, 3) L*, a*, b*
+    colours = colours[colours[:, 0] > colours[:, 0].max() - _HAIR]
+    if float(np.median(np.hypot(colours[:, 1], colours[:, 2]))) < _COLOURLESS:
+        return None
+    angles = np.degrees(np.arctan2(colours[:, 0] - 50, np.maximum(colours[:, 2], 0.1)))
     return round(float(np.median(angles)), 1)
