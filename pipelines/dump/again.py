@@ -248,6 +248,10 @@ def compare(stage: str, old: Face, new: Face, stored: Path, place: Path) -> tupl
     if not any(path.exists() for path in paths):
         return None
     most, mean = picture_difference(*paths)
+    if not paths[0].exists():
+        unit += " (there was none)"
+    elif not paths[1].exists():
+        unit += " (there is none now)"
     return (unit, most / 255, mean / 255) if stage == "hole" else (unit, most, mean)
 
 

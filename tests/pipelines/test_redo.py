@@ -87,6 +87,7 @@ def test_frames_alone_differ_where_the_past_had_a_say(folder, parts):
 
 def test_a_mask_that_is_no_longer_seen_is_no_longer_removed(folder, weights):
     report = redo(folder, 8, start="segment", given={"segmenter": weights.nowhere, "temporal": False})
+    assert "(there is none now)" in {change.stage: change for change in report.changes}["inpaint"].unit
     source = pictures.read_png(place(folder, 8) / "frame.png")
     assert np.array_equal(pictures.read_png(report.folder / "result.png"), source)
     assert json.loads((report.folder / "redo.json").read_text())["faces"][0]["opacity"] == 0
