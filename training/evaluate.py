@@ -10,9 +10,10 @@ Inpainting is measured twice: with the mask that the segmentation network finds 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,7 @@ def evaluate_faces(options: argparse.Namespace, *, device: Any = "cpu", progress
     judges, judged_by = load_judges(options, device=device)
     known = people(options.pack, pack, rows)
     how = {"occlusion": protocol.occlusion, "templates": options.templates, "held_out": options.held_out_templates}
-    cameras = sorted({*CAMERAS})
+    cameras = sorted({*CAMERAS, protocol.camera})
     steps = len(rows) * (1 + len(cameras))
     done = 0
 
@@ -151,9 +152,9 @@ def evaluate_faces(options: argparse.Namespace, *, device: Any = "cpu", progress
         )
         for camera in cameras
     ]
-    nearest = min(measured, key=lambda result: abs(result.camera - protocol.camera))
+    own = next(result for result in measured if result.camera == protocol.camera)
     inpainting = report.overall(filled.records, methods, filled.distances)
-    groups = report.grouped(filled.records, methods, nearest.records)
+    groups = report.grouped(filled.records, methods, own.records)
     source = f"pictures of {options.held_out_templates}, laid on flat as in §4.1" if options.held_out_templates else "drawn"
     if options.templates and not options.held_out_templates:
         source += f", and after the pictures of {options.templates}"
@@ -164,7 +165,7 @@ def evaluate_faces(options: argparse.Namespace, *, device: Any = "cpu", progress
         "masks": source,
         "masks widened by px": GROW,
         "faces": len(rows),
-        "faces whose identity is compared": options.identities if judges.identity else 0,
+        "faces whose identity is compared": min(options.identities, len(rows)) if judges.identity else 0,
         "tiers": options.tiers,
         "seed": options.seed,
     }
@@ -176,16 +177,16 @@ def evaluate_faces(options: argparse.Namespace, *, device: Any = "cpu", progress
     }
     text = _text(protocol, conditions, files, report.tables(inpainting, groups, measured, methods))
     heads = ["masked", "truth", *(method.name for method in methods)]
+    figures = {
+        "conditions": {**conditions, "summary": protocol.summary},
+        "weights": files,
+        "inpainting": inpainting,
+        "groups": groups,
+        "segmentation": {f"camera {result.camera:g}": result.figures() for result in measured},
+        "calibration near the edge": {f"camera {result.camera:g}": result.edges.curve() for result in measured},
+    }
     with writing_to(options.out) as folder:
         (folder / "evaluation.md").write_text(text, encoding="utf-8")
-        figures = {
-            "conditions": {**conditions, "summary": protocol.summary},
-            "weights": files,
-            "inpainting": inpainting,
-            "groups": groups,
-            "segmentation": {f"camera {result.camera:g}": result.figures() for result in measured},
-            "calibration near the edge": {f"camera {result.camera:g}": result.edges.curve() for result in measured},
-        }
         (folder / RESULT).write_text(json.dumps(figures, indent=1), encoding="utf-8")
         report.write_csv(folder / "faces.csv", filled.records)
         report.write_csv(folder / "segmentation.csv", [record for result in measured for record in result.records])
@@ -280,24 +281,21 @@ def check_out(folder: Path, *, overwrite: bool, result: str = RESULT) -> None:
         raise OutputError(f"--out {folder}: no permission to write there")
 
 
-class writing_to:  # noqa: N801  # reads as what it does, like contextlib.suppress
-    """A folder beside ``target`` to write into; what is in it moves to ``target`` where the body ends without an error."""
+@contextlib.contextmanager
+def writing_to(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` to write into; what is in it moves to ``target`` where the body ends without an error.
 
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self._folder: TemporaryDirectory[str] | None = None
-
-    def __enter__(self) -> Path:
-        self._folder = TemporaryDirectory(prefix=".vidunmask-", dir=self.target.absolute().parent)
-        return Path(self._folder.name)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        assert self._folder is not None
-        with self._folder:
-            if kind is None:
-                self.target.mkdir(exist_ok=True)
-                for path in sorted(Path(self._folder.name).iterdir()):
-                    path.replace(self.target / path.name)
+    Raises OutputError where the disk does not take it.
+    """
+    try:
+        beside = target if target.is_dir() else target.absolute().parent
+        with TemporaryDirectory(prefix=".vidunmask-", dir=beside) as name:
+            yield Path(name)
+            target.mkdir(exist_ok=True)
+            for path in sorted(Path(name).iterdir()):
+                path.replace(target / path.name)
+    except OSError as error:
+        raise OutputError(f"--out {target}: cannot be written ({error})") from error
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -305,8 +303,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common(parser)
     add_faces(parser)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
-    print(evaluate_faces(options := parser.parse_args(arguments), device=options.device))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda", "mps"), help="(default: %(default)s)")
+    options = parser.parse_args(arguments)
+    if options.device != "cpu":
+        import torch
+
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not there[options.device]:
+            raise UsageError(f"--device {options.device}: not available to torch on this machine; use --device cpu")
+    print(evaluate_faces(options, device=options.device))
 
 
 if __name__ == "__main__":

@@ -148,9 +148,9 @@ def test_what_cannot_be_used_is_refused_and_nothing_is_written(measure, tmp_path
 
 
 def test_an_evaluation_is_not_replaced_unasked(measure, figures, tmp_path):
+    before = (figures / "evaluation.json").read_bytes()
     with pytest.raises(OutputError, match="--overwrite"):
         measure("--limit", 4, out=figures)
-    before = (figures / "evaluation.json").read_bytes()
     assert (figures / "evaluation.json").read_bytes() == before
     with pytest.raises(OutputError, match="no folder"):
         measure("--limit", 4, out=tmp_path / "a" / "b")

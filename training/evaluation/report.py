@@ -84,7 +84,7 @@ def tables(
     }
     parts += ["## Segmentation", _table("", by_camera, [f"camera {result.camera:g}" for result in measured])]
     first = methods[0].name
-    parts.append(f"## By group\n\n{first} with the segmented mask; IoU at the protocol's camera or the one next to it.")
+    parts.append(f"## By group\n\n{first} with the segmented mask; IoU at the protocol's camera.")
     for grouping, found in groups.items():
         rows = {
             group: row[first] | ({"iou": row["segmentation"]["iou"]} if "segmentation" in row else {})
