@@ -22,16 +22,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command, rest = split(arguments)
     verbose = "--verbose" in arguments
+    left = "nothing was written"
     try:
         with _signals():
-            return commands.load(command).run(rest)
+            module = commands.load(command)
+            left = getattr(module, "STOPPED", left)  # what a command leaves where it is stopped
+            return module.run(rest)
     except VidunmaskError as error:
         # Where a wrong argument was noticed helps nobody.
         return _fail(str(error), error.exit_code, verbose=verbose and not isinstance(error, UsageError))
-    except KeyboardInterrupt:
-        return _fail("interrupted, nothing was written", INTERRUPTED, verbose=False)
-    except _Terminated:
-        return _fail("terminated, nothing was written", TERMINATED, verbose=False)
+    except KeyboardInterrupt as stopped:
+        return _fail(f"interrupted, {_left_behind(stopped, left)}", INTERRUPTED, verbose=False)
+    except _Terminated as stopped:
+        return _fail(f"terminated, {_left_behind(stopped, left)}", TERMINATED, verbose=False)
     except Exception as error:
         # The last line of defence: an error nobody foresaw is still one line and a code, with its trace on demand.
         hint = "" if verbose else " (--verbose shows where)"
@@ -52,6 +55,11 @@ def _fail(message: str, code: int, *, verbose: bool) -> int:
         traceback.print_exc()
     say(f"vidunmask: {message}")
     return code
+
+
+def _left_behind(stopped: BaseException, usual: str) -> str:
+    """What stands there of a run that was stopped: what it noted on the exception, or what its command usually leaves."""
+    return "; ".join(getattr(stopped, "__notes__", [])) or usual
 
 
 def _one_line(error: BaseException) -> str:

@@ -20,7 +20,8 @@ from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.report import RunReport, Stopwatch, Tally, WarningLog
 
 if TYPE_CHECKING:
-    from vidunmask.types import Frame
+    from vidunmask.stages.observe import Observer
+    from vidunmask.types import Frame, KnownFace
     from vidunmask.video.info import VideoInfo
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
         reader = stack.enter_context(VideoReader(source))
         like = reader.info
         if config.convert_streams:
-            like = _convert(like, target, stack)
+            like = convert(like, target, stack)
         # Made before the networks are loaded: a target or an encoder that will not do is known at once.
         writer = VideoWriter(
             target,
@@ -89,7 +90,7 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
         expected = reader.info.frames_estimate
         with writer:
             _log_new([*reader.warnings, *writer.warnings], warnings)
-            with closing(_frames(reader, parts, config, watch, tally)) as frames:
+            with closing(edited_frames(reader, parts, config, watch, tally)) as frames:
                 for frame in frames:
                     with watch.timing("encode"):
                         writer.write(frame)
@@ -105,7 +106,8 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
     return make_report(source, target, parts, tally, seconds=done - began, stages=stages, warnings=warnings.messages)
 
 
-def _convert(like: VideoInfo, target: Path, stack: ExitStack) -> VideoInfo:
+def convert(like: VideoInfo, target: Path, stack: ExitStack) -> VideoInfo:
+    """What to copy the other streams from, with those converted that ``target`` cannot hold; kept until ``stack`` ends."""
     from vidunmask.video import ffmpeg
 
     # Beside the target, where there has to be room for the result anyway.
@@ -118,9 +120,21 @@ def _convert(like: VideoInfo, target: Path, stack: ExitStack) -> VideoInfo:
     return like
 
 
-def _frames(reader: Iterable[Frame], parts: Parts, config: Config, watch: Stopwatch, tally: Tally) -> Generator[Frame]:
-    """The chain of the house, with a thread at each seam where two stages should overlap."""
-    from vidunmask.flow import prefetch
+def edited_frames(
+    reader: Iterable[Frame],
+    parts: Parts,
+    config: Config,
+    watch: Stopwatch,
+    tally: Tally,
+    *,
+    known: Sequence[KnownFace] = (),
+    observer: Observer | None = None,
+) -> Generator[Frame]:
+    """The chain of the house, with a thread at each seam where two stages should overlap.
+
+    ``known`` are the faces of a run that ended just before the first frame. ``observer`` is shown what passes the seams.
+    """
+    from vidunmask.flow import prefetch, tap
     from vidunmask.stages.blend import TemporalBlender, blend
     from vidunmask.stages.crop import crop
     from vidunmask.stages.detect import detect
@@ -129,12 +143,26 @@ def _frames(reader: Iterable[Frame], parts: Parts, config: Config, watch: Stopwa
 
     decoded = watch.stage("wait", prefetch(watch.stage("decode", reader), 16, max_bytes=QUEUE_BYTES))
     seen = watch.stage("detect", detect(decoded, parts.detector, every=config.detect_every))
-    tracked = watch.stage("track", track(seen, Tracker()))
-    crops = watch.stage("wait", prefetch(watch.stage("crop", crop(tracked)), 8, max_bytes=QUEUE_BYTES))
-    unmasked = unmask_faces(crops, parts.unmasker, min_faces=config.batch, max_frames=config.batch, temporal=config.temporal)
+    seen = seen if observer is None else tap(seen, observer.seen)
+    tracked = watch.stage("track", track(seen, Tracker(known=known)))
+    tracked = tracked if observer is None else tap(tracked, observer.tracked)
+    cropped = watch.stage("crop", crop(tracked))
+    cropped = cropped if observer is None else tap(cropped, observer.cropped)
+    crops = watch.stage("wait", prefetch(cropped, 8, max_bytes=QUEUE_BYTES))
+    unmasked = unmask_faces(
+        crops,
+        parts.unmasker,
+        min_faces=config.batch,
+        max_frames=config.batch,
+        temporal=config.temporal,
+        known=known,
+        observer=observer,
+    )
     fills = watch.stage("wait", prefetch(watch.stage("unmask", unmasked), 8, max_bytes=QUEUE_BYTES))
     blender = TemporalBlender(strength=TemporalBlender.STRENGTH if config.temporal else 0.0)
-    yield from watch.stage("blend", blend(tally.watch(fills), blender))
+    # An error or a Ctrl-C in the blend ends no thread of the stages before it by itself: its traceback holds on to them.
+    with closing(decoded), closing(crops), closing(fills):
+        yield from watch.stage("blend", blend(tally.watch(fills), blender, observer=observer))
 
 
 def provenance() -> dict[str, str]:

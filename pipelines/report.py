@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -105,7 +105,7 @@ class Stopwatch:
             self.seconds[stack[-1]] = self.seconds.get(stack[-1], 0.0) + now - self._local.since
         self._local.since = now
 
-    def stage(self, name: str, items: Iterable[T]) -> Iterator[T]:
+    def stage(self, name: str, items: Iterable[T]) -> Generator[T]:
         """The same items; the time spent waiting for each is counted under ``name``. Closing it closes ``items``."""
         iterator = iter(items)
         try:

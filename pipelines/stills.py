@@ -16,6 +16,7 @@ from vidunmask.pipelines.report import Failure, RunReport, Stopwatch, Tally, War
 
 if TYPE_CHECKING:
     from vidunmask.pipelines.remove import Progress
+    from vidunmask.stages.observe import Observer
     from vidunmask.types import Frame
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def unmask_picture(
         parts = parts or build(config)
         networks_before = dict(parts.unmasker.seconds)
         began = time.perf_counter()
-        for frame in _frames(picture.frame, parts, watch, tally):
+        for frame in edited_picture(picture.frame, parts, watch, tally):
             with watch.timing("encode"):
                 images.write_image(target, frame, like=picture, overwrite=config.overwrite, metadata=provenance())
         seconds = time.perf_counter() - began
@@ -110,8 +111,11 @@ def _sum(many: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return total
 
 
-def _frames(frame: Frame, parts: Parts, watch: Stopwatch, tally: Tally) -> Iterator[Frame]:
+def edited_picture(
+    frame: Frame, parts: Parts, watch: Stopwatch, tally: Tally, *, observer: Observer | None = None
+) -> Iterator[Frame]:
     """The chain of the house for a single frame: nothing to overlap, no time to smooth over."""
+    from vidunmask.flow import tap
     from vidunmask.stages.blend import TemporalBlender, blend
     from vidunmask.stages.crop import crop
     from vidunmask.stages.detect import detect
@@ -119,6 +123,10 @@ def _frames(frame: Frame, parts: Parts, watch: Stopwatch, tally: Tally) -> Itera
     from vidunmask.stages.unmask import unmask
 
     seen = watch.stage("detect", detect([frame], parts.detector, every=1))
-    crops = watch.stage("crop", crop(watch.stage("track", track(seen, Tracker()))))
-    fills = watch.stage("unmask", unmask(crops, parts.unmasker, temporal=False))
-    yield from watch.stage("blend", blend(tally.watch(fills), TemporalBlender(strength=0.0)))
+    seen = seen if observer is None else tap(seen, observer.seen)
+    tracked = watch.stage("track", track(seen, Tracker()))
+    tracked = tracked if observer is None else tap(tracked, observer.tracked)
+    crops = watch.stage("crop", crop(tracked))
+    crops = crops if observer is None else tap(crops, observer.cropped)
+    fills = watch.stage("unmask", unmask(crops, parts.unmasker, temporal=False, observer=observer))
+    yield from watch.stage("blend", blend(tally.watch(fills), TemporalBlender(strength=0.0), observer=observer))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from vidunmask.flow import latest, prefetch, tap, window
+from vidunmask.flow import Beside, Gate, Outlet, latest, prefetch, tap, ticking, window
 
 
 @dataclass
@@ -162,3 +162,115 @@ def test_a_window_is_shorter_at_the_ends() -> None:
     assert list(window([], 2, 2)) == []
     with pytest.raises(ValueError, match="negative"):
         window([], -1, 0)
+
+
+def test_an_interrupt_while_the_thread_starts_leaves_no_thread(monkeypatch):
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        next(prefetch(iter(range(100)), 2))
+    assert threading.active_count() == before
+
+
+def test_ticking_gives_none_while_nothing_comes() -> None:
+    def slow() -> Iterator[int]:
+        yield 1
+        time.sleep(0.25)
+        yield 2
+
+    items = list(ticking(slow(), 0.05))
+    assert [item for item in items if item is not None] == [1, 2]
+    assert 2 <= items.count(None) <= 6
+
+
+def test_an_outlet_never_waits_drops_the_oldest_and_finishes_what_it_has() -> None:
+    taken: list[int] = []
+    began = threading.Event()
+
+    def consume(items: Iterator[int]) -> None:
+        for item in items:
+            taken.append(item)
+            began.set()
+            time.sleep(0.05)
+
+    outlet: Outlet[int] = Outlet(consume, max_items=3)
+    outlet.push(0)
+    began.wait(5)
+    started = time.monotonic()
+    for item in range(1, 20):
+        outlet.push(item)
+    assert time.monotonic() - started < 0.05
+    assert outlet.close()
+    assert taken == [0, 17, 18, 19]
+    assert outlet.dropped == 16
+
+
+def test_an_error_in_an_outlet_reaches_whoever_pushes_or_closes_once() -> None:
+    def fail(items: Iterator[int]) -> None:
+        next(items)
+        raise OSError("the disk is full")
+
+    outlet: Outlet[int] = Outlet(fail)
+    outlet.push(1)
+    time.sleep(0.05)
+    with pytest.raises(OSError, match="full"):
+        outlet.push(2)
+    outlet.push(3)
+    assert outlet.close()
+
+
+def test_an_outlet_that_does_not_end_is_given_up_after_a_while() -> None:
+    release = threading.Event()
+    outlet: Outlet[int] = Outlet(lambda items: [release.wait(5) for _ in items] and None)
+    outlet.push(1)
+    time.sleep(0.05)
+    assert not outlet.close(0.05)
+    release.set()
+    assert outlet.close(5)
+
+
+def test_one_job_at_a_time_is_done_beside() -> None:
+    beside: Beside[int] = Beside()
+    release = threading.Event()
+    assert beside.take() is None
+    beside.start(lambda: release.wait(5) and 7)
+    assert beside.busy
+    assert beside.take() is None
+    with pytest.raises(ValueError, match="under way"):
+        beside.start(lambda: 8)
+    release.set()
+    deadline = time.monotonic() + 5
+    while (result := beside.take()) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert result == 7
+    assert not beside.busy
+    beside.start(lambda: 1 // 0)
+    time.sleep(0.05)
+    with pytest.raises(ZeroDivisionError):
+        beside.take()
+    beside.close()
+
+
+def test_a_gate_lets_in_no_more_than_its_limit_and_opens_for_good() -> None:
+    gate = Gate(2)
+    entered: list[int] = []
+    thread = threading.Thread(target=lambda: entered.extend(tap(gate.admit(iter(range(5))), lambda _: None)))
+    items = gate.admit(iter(range(9)))
+    assert [next(items), next(items)] == [0, 1]
+    gate.leave()
+    assert next(items) == 2
+    thread.start()
+    time.sleep(0.05)
+    assert entered == []
+    gate.limit = 3
+    time.sleep(0.05)
+    assert thread.is_alive()
+    gate.open()
+    thread.join(5)
+    assert entered == [0, 1, 2, 3, 4]

@@ -68,6 +68,22 @@ class Dice:
         return F.interpolate(lattice, size=size, mode="bilinear", align_corners=True)
 
 
+class Alike(Dice):
+    """Dice that fall alike for every sample of a batch, so that all of them get the very same choices."""
+
+    def of(self, count: int) -> Alike:
+        """The same dice for another number of samples."""
+        return Alike(self.generator, self.device, count)
+
+    def rand(self, *shape: int) -> Tensor:
+        """(count, *shape) uniform in 0..1, one draw repeated."""
+        return Dice(self.generator, self.device, 1).rand(*shape).expand(self.count, *shape).clone()
+
+    def randn(self, *shape: int) -> Tensor:
+        """(count, *shape) standard normal, one draw repeated."""
+        return Dice(self.generator, self.device, 1).randn(*shape).expand(self.count, *shape).clone()
+
+
 def per_sample(value: Tensor) -> Tensor:
     """(B,) as (B, 1, 1), to meet a field (B, H, W)."""
     return value[:, None, None]

@@ -26,8 +26,9 @@ from vidunmask.training import losses, methods, metrics
 from vidunmask.training.completion import Completion, Trainable
 from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to, start_from
 from vidunmask.training.masked_faces import MaskSynthesizer
-from vidunmask.training.objectives import Batch, Objective, Supervision
+from vidunmask.training.objectives import Objective, Supervision, Target
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
+from vidunmask.training.turn import turn_some
 
 NETWORK = "gated_mcsam"
 
@@ -52,6 +53,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for name in ("reconstruction", "perceptual", "style", "adversarial"):
         add(f"--weight-{name}", type=float, metavar="W", help="(default: the network's own paper's)")
     add("--weight", action="append", default=[], metavar="TERM=W", help="the same for any term of the network's objective")
+    add(
+        "--close-ups",
+        type=float,
+        default=0.0,
+        help="share of steps in which a --feature-scale below 1 is a window at full size instead (default: %(default)s)",
+    )
     add("--adversarial-from", type=int, default=0, help="images after which the critics join (default: %(default)s)")
     add("--critic-width", type=int, default=64, help="channels of the pixel critic's first layer (default: %(default)s)")
     supervision = parser.add_mutually_exclusive_group()
@@ -83,6 +90,7 @@ def make_objective(options: argparse.Namespace, method: methods.Method, device: 
         critic_width=options.critic_width,
         vgg=options.vgg,
         feature_scale=options.feature_scale,
+        close_ups=options.close_ups,
         device=device,
     )
 
@@ -101,6 +109,22 @@ def draw_masks(
         radius = int(torch.randint(1, 11, (1,), generator=generator))
         mask = F.max_pool2d(mask, 2 * radius + 1, stride=1, padding=radius)
     return made.truth, mask
+
+
+def region(mask: Tensor, *, margin: int = 16, multiple: int = 16) -> tuple[slice, slice]:
+    """Rows and columns of the box about all masks (B, 1, H, W) of a batch, its sides rounded up to ``multiple``.
+
+    Composed image and truth are equal outside the masks, so features and critics learn nothing there; skipping it saves half.
+    """
+    occupied = mask.amax(dim=(0, 1)) > 0
+    slices = []
+    for axis, length in ((1, mask.shape[2]), (0, mask.shape[3])):
+        indices = torch.nonzero(occupied.any(dim=axis)).flatten()
+        first, last = (int(indices[0]), int(indices[-1]) + 1) if len(indices) else (0, length)
+        first, last = max(0, first - margin), min(length, last + margin)
+        first = max(0, last - -(-(last - first) // multiple) * multiple)
+        slices.append(slice(first, last))
+    return slices[0], slices[1]
 
 
 @torch.no_grad()
@@ -185,9 +209,8 @@ def main(arguments: list[str] | None = None) -> Outcome:
         for group in (group for each in optimizers for group in each.param_groups):
             group["lr"] = rate
 
-        faces, landmarks, valid = draw_batch(
-            train, order.take(options.batch), jitter=Jitter(), generator=generator, device=device
-        )
+        drawn = draw_batch(train, order.take(options.batch), jitter=Jitter(), generator=generator, device=device)
+        faces, landmarks, valid = turn_some(*drawn, generator, share=options.turn, jitter=Jitter())
         truth, mask = draw_masks(faces, landmarks, synthesizer, generator, grow=True)
         truth = truth.contiguous(memory_format=torch.channels_last)
         adversarial = objective.has_critics and images_done >= options.adversarial_from
@@ -195,7 +218,8 @@ def main(arguments: list[str] | None = None) -> Outcome:
         network.train()
         with autocast:
             made = forward(truth, mask)
-            judgement = objective.judge(made, Batch(truth, mask, valid), adversarial=adversarial)
+            target = Target(truth, mask, valid, region(mask), generator)
+            judgement = objective.judge(made, target, adversarial=adversarial)
         terms = dict(judgement.terms)
         optimizer.zero_grad(set_to_none=True)
         judgement.total.backward()

@@ -227,6 +227,7 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
     add("--preset", default=preset, help="size of the network (default: %(default)s)")
     add("--templates", type=Path, help="folder of mask pictures with alpha, beside the drawn masks")
     add("--tiers", default="ABC", help="rights tiers of the photos to train on (default: %(default)s)")
+    add("--turn", type=float, default=0.0, help="share of the faces that are turned aside, see turn.py (default: %(default)s)")
     add("--batch", type=int, default=batch, help="images a step (default: %(default)s)")
     add("--images", type=int, default=images, help="stop after so many images (default: %(default)s)")
     add("--minutes", type=float, default=1e9, help="stop after so much time, with a checkpoint")
@@ -252,6 +253,8 @@ def check_options(options: argparse.Namespace) -> torch.device:
     for name in ("batch", "images"):
         if getattr(options, name) < 1:
             raise UsageError(f"--{name} {getattr(options, name)}: must be 1 or more")
+    if not 0 <= options.turn <= 1:
+        raise UsageError(f"--turn {options.turn}: must lie from 0 to 1")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: no CUDA device is available to torch; use --device cpu")
     torch.manual_seed(options.seed)

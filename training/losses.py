@@ -127,3 +127,20 @@ def shrink(image: Tensor, factor: float) -> Tensor:
     if factor == 0.5:
         return F.avg_pool2d(image, 2)
     return F.interpolate(image, scale_factor=factor, mode="bilinear", antialias=True, align_corners=False)
+
+
+def look(fake: Tensor, real: Tensor, *, scale: float, close_ups: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What the features of a step are taken from: both pictures (B, C, H, W) at ``scale`` of their size, or a close-up.
+
+    A close-up is a window of ``scale`` times the sides at full size, so that it costs the same. Pictures at half size are blind
+    to the finest detail: a network trained on them alone lays a grid of two pixels' period over the skin, which its sub-pixel
+    output makes easy. ``close_ups`` is the share of steps that look closely, 0..1; the place is drawn from ``generator``.
+    """
+    if scale == 1 or close_ups == 0 or float(torch.rand(1, generator=generator)) >= close_ups:
+        return shrink(fake, scale), shrink(real, scale)
+    height, width = (max(16, round(side * scale / 16) * 16) for side in fake.shape[2:])
+    top, left = (
+        int(torch.randint(0, max(0, whole - part) + 1, (1,), generator=generator))
+        for whole, part in zip(fake.shape[2:], (height, width), strict=True)
+    )
+    return tuple(x[:, :, top : top + height, left : left + width] for x in (fake, real))  # type: ignore[return-value]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vidunmask.training import occluders
 from vidunmask.training.degrade import Camera
-from vidunmask.training.dice import Dice
+from vidunmask.training.dice import Alike, Dice
 from vidunmask.training.garments import PLAIN_TEXTURE, TEXTURE, Garment, Sources, gather
 from vidunmask.training.head_surface import MAX_ANGLE, Pose, chart, drape, fit_pose, place, rasterise, unfold
 from vidunmask.training.lighting import Light, fit_light, shade, sun_and_shade
@@ -85,6 +85,8 @@ class MaskSynthesizer:
         kinds: Sequence[str] | None = None,
         shapes_only: bool = False,
         with_truth: bool = True,
+        alike: bool = False,
+        prints: Tensor | None = None,
     ) -> SynthesizedBatch:
         """Draws masks on images (B, 3, S, S) float 0..1 whose landmarks (B, 68, 2), dlib order, are in pixels of the image.
 
@@ -92,15 +94,18 @@ class MaskSynthesizer:
         fills masks of the same shapes with one colour and leaves out bare faces, light, cloth, occluders and camera: for
         inpainting, which never sees the mask's pixels. Without ``with_truth`` the camera takes only the masked picture, which
         saves a quarter of the time, and ``truth`` is what it would have seen. The batch is the same for the same state of the
-        generator, on one kind of device. Raises ValueError for a wrong shape or an unknown kind.
+        generator, on one kind of device. ``alike`` makes the same choices for every picture of the batch: one mask, which
+        frames of a clip wear if the generator starts each batch in the same state and ``prints`` (K, 3, T, T), the pictures
+        that prints are cut from, stays the same; by default they are the batch itself. Raises ValueError for a wrong shape or
+        an unknown kind.
         """
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
             raise ValueError(f"images are {tuple(images.shape)}, expected (B, 3, S, S)")
-        dice = Dice(generator, images.device, len(images))
+        dice = (Alike if alike else Dice)(generator, images.device, len(images))
         landmarks = landmarks.to(images.device, images.dtype)
         pose = fit_pose(landmarks)
         kind = self._kinds(dice, kinds, bare=not shapes_only)
-        garment = self._dress(dice, kind, images, pose, plain=shapes_only)
+        garment = self._dress(dice, kind, images if prints is None else prints, pose, plain=shapes_only)
         layer = _lay_on(garment, pose, images.shape[-1], stride=4 if shapes_only else 2)
         if shapes_only:
             mask = layer.sample(layer.in_sight(garment.alpha)[:, None]) * (kind > 0)[:, None, None, None]
@@ -119,6 +124,10 @@ class MaskSynthesizer:
         pair = self.camera(pair, dice)
         return SynthesizedBatch(pair[:, 0], mask, pair[:, 1] if with_truth else truth, kind)
 
+    def photograph(self, scenes: Tensor, generator: torch.Generator) -> Tensor:
+        """Scenes (B, N, 3, S, S) as the synthesizer's camera takes them; the N of a sample share every random choice."""
+        return self.camera(scenes.clone(), Dice(generator, scenes.device, len(scenes)))
+
     def _kinds(self, dice: Dice, kinds: Sequence[str] | None, *, bare: bool) -> Tensor:
         if kinds is None:
             shares = list(SHARES)
@@ -134,10 +143,10 @@ class MaskSynthesizer:
             raise ValueError("kind template needs a templates_folder")
         return dice.choose([float(name in kinds) for name in KINDS])
 
-    def _dress(self, dice: Dice, kind: Tensor, images: Tensor, pose: Pose, *, plain: bool) -> Garment:
-        """One garment for each picture, drawn kind by kind."""
-        templates = self._templates.to(images.device) if self._templates else None
-        sources = Sources(PLAIN_TEXTURE if plain else TEXTURE, plain, images, templates)
+    def _dress(self, dice: Dice, kind: Tensor, photos: Tensor, pose: Pose, *, plain: bool) -> Garment:
+        """One garment for each picture, drawn kind by kind; some prints are pieces of ``photos``."""
+        templates = self._templates.to(photos.device) if self._templates else None
+        sources = Sources(PLAIN_TEXTURE if plain else TEXTURE, plain, photos, templates)
         garments, order = [], []
         for number in kind.unique().tolist():
             chosen = (kind == number).nonzero()[:, 0]

@@ -24,12 +24,14 @@ LABELS = {"reconstruction": "l1"}  # what a term is called in the log, where not
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What the losses compare with: all (B, C, S, S), the truth in 0..1 and the others 0 or 1."""
+class Target:
+    """What the losses of a step compare with: all (B, C, S, S), the truth in 0..1 and the others 0 or 1."""
 
     truth: Tensor  # C = 3
     mask: Tensor  # C = 1, 1 = hole
     valid: Tensor  # C = 1, 0 beyond the edge of the photo, where there is no truth
+    box: tuple[slice, slice]  # rows and columns that hold all masks of the batch
+    generator: torch.Generator  # of what a loss draws by chance
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Objective:
     weights: factors of terms that differ from the method's own, ``WEIGHTS``. supervision: ``own`` as the method's paper has it,
     ``local`` everything on the composed picture, ``full`` everything on the raw output (Table 2). critic_width: channels of
     the pixel critic's first layer. vgg: a file, or None for torchvision's; it is read only by methods with ``FEATURES``.
-    feature_scale: the size at which VGG sees the pictures.
+    feature_scale and close_ups: how VGG sees the pictures, see `losses.look`.
     """
 
     WEIGHTS: ClassVar[dict[str, float]]
@@ -61,6 +63,7 @@ class Objective:
         critic_width: int,
         vgg: losses.Weights,
         feature_scale: float,
+        close_ups: float,
         device: torch.device,
     ) -> None:
         for name in weights:
@@ -69,6 +72,7 @@ class Objective:
         self.weights = {**self.WEIGHTS, **weights}
         self.supervision = supervision
         self.feature_scale = feature_scale
+        self.close_ups = close_ups
         self.vgg: nn.Module | None = None
         if self.FEATURES:
             self.vgg = store.channels_last(losses.VGGFeatures(vgg, blocks=self.FEATURES).to(device))
@@ -80,7 +84,7 @@ class Objective:
         """The critics, if the method has any."""
         return []
 
-    def judge(self, made: Completion, batch: Batch, *, adversarial: bool) -> Judgement:
+    def judge(self, made: Completion, target: Target, *, adversarial: bool) -> Judgement:
         """The generator's terms; with ``adversarial`` also what the critics say and are shown."""
         raise NotImplementedError
 
@@ -108,24 +112,29 @@ class Objective:
         ]
         return torch.stack(scores).sum()
 
-    def seen(self, picture: Tensor, batch: Batch, *, own: Supervision) -> Tensor:
+    def seen(self, picture: Tensor, target: Target, *, own: Supervision) -> Tensor:
         """The picture (B, 3, S, S) as a term sees it: raw, or composed into the truth where the supervision is local.
 
         Beyond the photo's edge there is no truth: what stands there in the pack is used on both sides.
         """
         picture = picture.float()
         if self._local(own):
-            picture = losses.compose(batch.truth, picture, batch.mask)
-        return losses.compose(batch.truth, picture, batch.valid)
+            picture = losses.compose(target.truth, picture, target.mask)
+        return losses.compose(target.truth, picture, target.valid)
 
-    def area(self, batch: Batch, *, own: Supervision) -> Tensor:
+    def area(self, target: Target, *, own: Supervision) -> Tensor:
         """Where a reconstruction term counts, (B, 1, S, S)."""
-        return batch.mask * batch.valid if self._local(own) else batch.valid
+        return target.mask * target.valid if self._local(own) else target.valid
 
-    def features(self, picture: Tensor) -> list[Tensor]:
+    def look(self, fake: Tensor, real: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        """What VGG is to see of both pictures (B, C, H, W)."""
+        scale, close_ups = self.feature_scale, self.close_ups
+        return losses.look(fake, real, scale=scale, close_ups=close_ups, generator=target.generator)
+
+    def features(self, seen: Tensor) -> list[Tensor]:
         """VGG features of a picture (B, 3, H, W)."""
         assert self.vgg is not None
-        made: list[Tensor] = self.vgg(losses.shrink(picture, self.feature_scale))
+        made: list[Tensor] = self.vgg(seen)
         return made
 
     def verdict(self, terms: dict[str, Tensor], pairs: Pairs) -> Judgement:

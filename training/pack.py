@@ -81,6 +81,12 @@ class Jitter:
     angle: float = 0.045  # radians
     flip: bool = True
 
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Errors of ``count`` crops: scale (count,) as a factor, angle (count,) and shift (count, 2), drawn on the CPU."""
+        noise = torch.randn(count, 4, generator=generator)
+        scale = torch.exp(noise[:, 0].clamp(-2, 2) * self.scale)
+        return scale, noise[:, 1].clamp(-2, 2) * self.angle, noise[:, 2:].clamp(-2.5, 2.5) * self.shift
+
 
 STILL = Jitter(shift=0.0, scale=0.0, angle=0.0, flip=False)
 
@@ -94,11 +100,8 @@ def draw_batch(
     there. The randomness is drawn on the CPU, so that a seed means the same on every device.
     """
     count, size = len(rows), geometry.CROP_SIZE
-    noise = torch.randn(count, 4, generator=generator)
+    scale, angle, shift = jitter.draw(count, generator)
     flip = (torch.rand(count, generator=generator) < 0.5) & jitter.flip
-    scale = torch.exp(noise[:, 0].clamp(-2, 2) * jitter.scale)
-    angle = noise[:, 1].clamp(-2, 2) * jitter.angle
-    shift = noise[:, 2:].clamp(-2.5, 2.5) * jitter.shift
     # crop -> pack, about the crop's centre, in coordinates whose origin is the centre of either picture
     cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
     linear = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)  # (B, 2, 2)

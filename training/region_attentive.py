@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vidunmask.training import losses
 from vidunmask.training.completion import Completion
 from vidunmask.training.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
-from vidunmask.training.objectives import Batch, Judgement, Objective
+from vidunmask.training.objectives import Target, Judgement, Objective
 
 
 class RegionAttentive(Objective):
@@ -26,14 +26,15 @@ class RegionAttentive(Objective):
     def make_critics(self, width: int) -> list[nn.Module]:
         return [PatchDiscriminator(width=width), FeaturePatchDiscriminator(width=2 * width)]
 
-    def judge(self, made: Completion, batch: Batch, *, adversarial: bool) -> Judgement:
-        rows, columns = (slice(None), slice(None)) if self.supervision == "full" else region(batch.mask)
-        fake = self.seen(made.fill, batch, own="local")[:, :, rows, columns]
-        real = batch.truth[:, :, rows, columns]
-        area = self.area(batch, own="local")[:, :, rows, columns]
-        features_fake = self.features(fake)
+    def judge(self, made: Completion, target: Target, *, adversarial: bool) -> Judgement:
+        rows, columns = (slice(None), slice(None)) if self.supervision == "full" else target.box
+        fake = self.seen(made.fill, target, own="local")[:, :, rows, columns]
+        real = target.truth[:, :, rows, columns]
+        area = self.area(target, own="local")[:, :, rows, columns]
+        seen_fake, seen_real = self.look(fake, real, target)
+        features_fake = self.features(seen_fake)
         with torch.no_grad():
-            features_real = self.features(real)
+            features_real = self.features(seen_real)
         terms = {
             "reconstruction": losses.reconstruction(fake, real, area),
             "perceptual": losses.perceptual(features_fake, features_real),
@@ -46,19 +47,3 @@ class RegionAttentive(Objective):
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         return losses.relativistic_discriminator(real, fake)
-
-
-def region(mask: Tensor, *, margin: int = 16, multiple: int = 16) -> tuple[slice, slice]:
-    """Rows and columns of the box about all masks (B, 1, H, W) of a batch, its sides rounded up to ``multiple``.
-
-    Composed image and truth are equal outside the masks, so features and critics learn nothing there; skipping it saves half.
-    """
-    occupied = mask.amax(dim=(0, 1)) > 0
-    slices = []
-    for axis, length in ((1, mask.shape[2]), (0, mask.shape[3])):
-        indices = torch.nonzero(occupied.any(dim=axis)).flatten()
-        first, last = (int(indices[0]), int(indices[-1]) + 1) if len(indices) else (0, length)
-        first, last = max(0, first - margin), min(length, last + margin)
-        first = max(0, last - -(-(last - first) // multiple) * multiple)
-        slices.append(slice(first, last))
-    return slices[0], slices[1]

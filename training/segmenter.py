@@ -19,6 +19,7 @@ from vidunmask.training import metrics
 from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to, start_from
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
+from vidunmask.training.turn import turn_some
 
 NETWORK = "unet"
 # wider than the inpainter's: the segmenter is what must survive a badly placed crop, since everything after it can be mended
@@ -116,7 +117,8 @@ def main(arguments: list[str] | None = None) -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-        faces, landmarks, _ = draw_batch(train, order.take(options.batch), jitter=JITTER, generator=generator, device=device)
+        drawn = draw_batch(train, order.take(options.batch), jitter=JITTER, generator=generator, device=device)
+        faces, landmarks, _ = turn_some(*drawn, generator, share=options.turn, jitter=JITTER)
         made = synthesizer(faces, landmarks, generator, with_truth=False)
         network.train()
         with autocast:

@@ -47,7 +47,7 @@ def load_templates(folder: Path) -> Templates:
     """
     from PIL import Image
 
-    points = _points(folder)
+    points = key_points(folder)
     masks, sides, fabrics = [], [], []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"}):
         with Image.open(path) as picture:
@@ -60,7 +60,7 @@ def load_templates(folder: Path) -> Templates:
             fabrics.append(_resize(torch.from_numpy(flat).permute(2, 0, 1), (CLOTH_SIZE, CLOTH_SIZE)))
             continue
         six = points.get(path.name, points.get(path.stem))
-        masks.append(_unwrap(rgba, _outline_points(rgba[..., 3]) if six is None else six))
+        masks.append(_unwrap(rgba, outline_points(rgba[..., 3]) if six is None else six))
         name = path.stem.lower()
         sides.append(-1.0 if name.endswith("_left") else 1.0 if name.endswith("_right") else 0.0)
     if not masks:
@@ -72,7 +72,7 @@ def _resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(picture[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
-def _points(folder: Path) -> dict[str, np.ndarray]:
+def key_points(folder: Path) -> dict[str, np.ndarray]:
     """Six points (6, 2) in pixels, by file stem."""
     found = {}
     for path in folder.rglob("*.cfg"):
@@ -89,7 +89,7 @@ def _points(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _outline_points(alpha: np.ndarray) -> np.ndarray:
+def outline_points(alpha: np.ndarray) -> np.ndarray:
     """Six points (6, 2) from where alpha (H, W) is solid: ends of the columns near both edges and in the middle.
 
     Thin loops do not count: a column belongs to the mask from a third of the tallest one's height on.

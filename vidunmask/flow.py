@@ -6,10 +6,14 @@ own, by a bounded number of items and bytes. An error there is raised here; clos
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -78,11 +82,29 @@ class _Channel(Generic[T]):
             self._changed.notify_all()
             return True
 
-    def consume(self) -> Iterator[T]:
-        """Items as they come, then the producer's error if there was one."""
+    def offer(self, item: T) -> None:
+        """Queues an item at once; where there is no room the oldest is dropped for it."""
+        with self._changed:
+            while not self._has_room():
+                self._bytes -= self._items.popleft()[1]
+                self.dropped += 1
+        self._put(item)
+
+    def end(self) -> None:
+        """No more items will come."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def consume(self, tick: float | None = None) -> Iterator[T | None]:
+        """Items as they come, then the producer's error if there was one; None after every ``tick`` seconds without one."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._items or self._ended)
+                waiting = not self._changed.wait_for(lambda: self._items or self._ended, tick)
+            if waiting:  # yielded outside of the lock
+                yield None
+                continue
+            with self._changed:
                 if not self._items:
                     if self._error is not None:
                         error, self._error = self._error, None
@@ -111,7 +133,7 @@ def prefetch(iterable: Iterable[T], max_items: int, *, max_bytes: int | None = N
     """
     if max_items < 1:
         raise ValueError(f"max_items must be at least 1, got {max_items}")
-    return _run(iterable, _Channel[T](max_items, max_bytes), None)
+    return cast(Iterator[T], _run(iterable, _Channel[T](max_items, max_bytes), None))
 
 
 def latest(iterable: Iterable[T], *, dropped: Callable[[int], None] | None = None) -> Iterator[T]:
@@ -119,24 +141,195 @@ def latest(iterable: Iterable[T], *, dropped: Callable[[int], None] | None = Non
 
     Items that were overtaken are dropped; ``dropped`` is called, in the consumer's thread, with their total when it grew.
     """
-    return _run(iterable, _Channel[T](1, None, newest_wins=True), dropped)
+    return cast(Iterator[T], _run(iterable, _Channel[T](1, None, newest_wins=True), dropped))
 
 
-def _run(iterable: Iterable[T], channel: _Channel[T], dropped: Callable[[int], None] | None) -> Iterator[T]:
+def ticking(iterable: Iterable[T], seconds: float, *, stop: Callable[[], None] | None = None) -> Generator[T | None]:
+    """The items of ``iterable``, made in another thread one ahead, and None whenever ``seconds`` pass without one.
+
+    For a loop that has to look after something else too, such as a window, while the items are slow to come or do not come.
+    ``stop`` is called first where this ends, for whatever reason: it makes a source that may wait for long give up.
+    """
+    return _run(iterable, _Channel[T](1, None), None, seconds, stop)
+
+
+def _run(
+    iterable: Iterable[T],
+    channel: _Channel[T],
+    dropped: Callable[[int], None] | None,
+    tick: float | None = None,
+    stop: Callable[[], None] | None = None,
+) -> Generator[T | None]:
     reported = 0
     # A daemon, so that a source that never returns cannot keep the process alive once the main thread is done.
     thread = threading.Thread(target=channel.produce, args=(iterable,), name="vidunmask-flow", daemon=True)
     del iterable  # only the producer holds it now
-    thread.start()
     try:
-        for item in channel.consume():
+        thread.start()
+        for item in channel.consume(tick):
             if dropped is not None and channel.dropped > reported:
                 reported = channel.dropped
                 dropped(reported)
             yield item
     finally:
         channel.cancel()
-        thread.join()
+        if stop is not None:
+            stop()
+        _join(thread)
+
+
+def _join(thread: threading.Thread) -> None:
+    """Waits for the end of a thread; one that a Ctrl-C caught on its way in gets a moment to be there."""
+    for _ in range(100):
+        try:
+            thread.join()
+            return
+        except RuntimeError:  # it has not started
+            time.sleep(0.005)
+
+
+class Gate:
+    """Lets items into a chain of stages, at most ``limit`` at a time; what waits outside is overtaken by what is newer.
+
+    With more frames on their way than there are stages at work, each only waits longer (Little's law: the number on the way
+    is rate times latency). ``limit`` may be changed at any time.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._inside = 0
+        self._open = False
+        self._changed = threading.Condition()
+
+    @property
+    def limit(self) -> int:
+        """How many may be inside."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, value: int) -> None:
+        with self._changed:
+            self._limit = value
+            self._changed.notify_all()
+
+    def admit(self, newest: Iterator[T]) -> Iterator[T]:
+        """The items of ``newest``, each asked for only when there is room for it."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._open or self._inside < self._limit)
+                self._inside += 1
+            try:
+                item = next(newest)
+            except StopIteration:
+                return
+            yield item
+            del item
+
+    def leave(self) -> None:
+        """An item has come out at the other end."""
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
+
+    def open(self) -> None:
+        """Holds nothing back any more; to be called before the chain is closed, which would wait for what waits here."""
+        with self._changed:
+            self._open = True
+            self._changed.notify_all()
+
+
+class Outlet(Generic[T]):
+    """Takes items and hands them to a consumer that runs in a thread of its own, so that a slow one holds nobody up.
+
+    ``consume`` gets an iterator that ends when `close` is called. At most ``max_items`` and about ``max_bytes`` wait; beyond
+    that the oldest are dropped and counted. The thread starts here.
+    """
+
+    def __init__(self, consume: Callable[[Iterator[T]], None], *, max_items: int = 8, max_bytes: int | None = None) -> None:
+        self._channel = _Channel[T](max_items, max_bytes)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, args=(consume,), name="vidunmask-flow", daemon=True)
+        self._thread.start()
+
+    def _work(self, consume: Callable[[Iterator[T]], None]) -> None:
+        try:
+            consume(cast(Iterator[T], self._channel.consume()))
+        except BaseException as error:  # handed to whoever pushes or closes
+            self._error = error
+        finally:
+            self._channel.cancel()
+
+    @property
+    def dropped(self) -> int:
+        """How many items the consumer was too slow for."""
+        return self._channel.dropped
+
+    def push(self, item: T) -> None:
+        """Hands an item over without waiting. Raises the consumer's error, once, where it has failed."""
+        self.check()
+        self._channel.offer(item)
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Lets the consumer finish what waits; False where it has not after ``timeout`` seconds. Raises its error, once."""
+        self._channel.end()
+        self._thread.join(timeout)
+        self.check()
+        return not self._thread.is_alive()
+
+    def check(self) -> None:
+        """Raises the consumer's error, once, where it has failed."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+
+class Beside(Generic[T]):
+    """Does one job at a time in a thread of its own, while whoever gave it goes on and asks for the result later.
+
+    Where the system knows priorities of threads the job runs at a lower one: what is waited for comes first.
+    """
+
+    def __init__(self) -> None:
+        self._outlet: Outlet[Callable[[], T]] | None = None
+        self._results: deque[T] = deque(maxlen=1)
+        self._busy = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is under way, or done and its result not taken."""
+        return self._busy
+
+    def start(self, job: Callable[[], T]) -> None:
+        """Begins a job. Raises ValueError while another one is `busy`, or the error of one that failed."""
+        if self._busy:
+            raise ValueError("a job is under way already")
+        if self._outlet is None:
+            self._outlet = Outlet(self._work)
+        self._busy = True
+        self._outlet.push(job)
+
+    def _work(self, jobs: Iterator[Callable[[], T]]) -> None:
+        if sys.platform == "linux":  # elsewhere a priority is the whole process's
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 5)
+        for job in jobs:
+            self._results.append(job())
+
+    def take(self) -> T | None:
+        """The result of the job if it is done, else None. Raises its error where it failed."""
+        if self._results:
+            self._busy = False
+            return self._results.popleft()
+        if self._outlet is not None:
+            self._outlet.check()
+        return None
+
+    def close(self) -> None:
+        """Waits for the job under way and ends the thread; its result is dropped, and so is its error."""
+        if self._outlet is not None:
+            with contextlib.suppress(Exception):
+                self._outlet.close()
+            self._outlet = None
 
 
 def tap(iterable: Iterable[T], callback: Callable[[T], None]) -> Iterator[T]:

@@ -78,6 +78,17 @@ class TrackedFace:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class KnownFace:
+    """A face that a run over earlier frames followed up to the frame before the first, and perhaps on."""
+
+    track_id: int
+    landmarks: FloatArray  # (68, 2) dlib order, display pixels
+    time: float  # seconds, of the frame in which it was last seen
+    worn: bool  # whether it wore a mask
+    decisions: tuple[tuple[float, bool], ...] = ()  # the same for later frames that both runs see: seconds, worn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FaceCrop:
     """An aligned square picture of one tracked face."""
 

@@ -6,6 +6,7 @@ import contextlib
 import sys
 from pathlib import Path
 
+from vidunmask.pipelines import commands
 from vidunmask.pipelines.options import (
     EXIT_CODES,
     Parser,
@@ -29,6 +30,8 @@ examples:
 
 INPUT is a video, a picture, or a folder of pictures. The word 'remove' before it may be left out; a file that is called
 like a command is given as ./remove.
+
+other commands, each with its own --help: {commands}
 """
 
 
@@ -37,7 +40,7 @@ def parser() -> Parser:
     p = Parser(
         prog="vidunmask",
         description="Gives back a video, a picture or a folder of pictures of people in face masks without the masks.",
-        epilog=f"{_EPILOG}\n{EXIT_CODES}",
+        epilog=_EPILOG.format(commands=", ".join(name for name in commands.names() if name != "remove")) + f"\n{EXIT_CODES}",
     )
     p.add_argument("input", metavar="INPUT", type=Path, help="video, picture or folder of pictures")
     p.add_argument("output", metavar="OUTPUT", type=Path, help="file of the same kind, or folder for a folder")

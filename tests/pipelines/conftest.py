@@ -80,3 +80,21 @@ def program():
         )
 
     return run
+
+
+SEGMENT = 1.5  # seconds: three segments of the sample clip, of which the last runs in from the midst
+
+
+@pytest.fixture(scope="session")
+def tiny(weights):
+    """The options of the tiny networks."""
+    return ["--segmenter", weights.everywhere, "--inpainter", weights.inpainter, "--device", "cpu", "--preset", "ultrafast"]
+
+
+@pytest.fixture(scope="session")
+def in_segments(program, tiny, tmp_path_factory):
+    """The result of a batch over the sample clip in segments that nobody disturbed."""
+    out = tmp_path_factory.mktemp("batch") / "out"
+    result = program("batch", SAMPLES / "astronaut_masked.mp4", "--out", out, "--segment", SEGMENT, *tiny, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return out / "astronaut_masked.mp4"

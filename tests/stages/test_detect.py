@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -94,3 +96,52 @@ def test_a_detection_that_the_second_look_does_not_confirm_is_no_face() -> None:
 def test_impossible_options_are_refused(options) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         FaceFinder(DiscDetector(), **options)
+
+
+def stepped(finder: FaceFinder, frames: list, pause: float = 0.03) -> list:
+    """What a finder without look-back gives for each frame, with time for the pass beside between two."""
+    out = []
+    for frame in frames:
+        done = finder.step(frame)
+        assert [item.frame.index for item in done] == [frame.index]
+        out.append(done[0])
+        time.sleep(pause)
+    return out
+
+
+def test_passes_beside_find_follow_and_hold_no_frame_up() -> None:
+    class Slow(DiscDetector):
+        def detect(self, image: np.ndarray, *, thorough: bool = False) -> list:
+            time.sleep(0.05)
+            return super().detect(image, thorough=thorough)
+
+    frames = [frame_with([(60 + 4 * i, 90, 20)], i) for i in range(12)]
+    finder = FaceFinder(DiscDetector(), every=3, look_back=0, searcher=Slow())
+    began = time.monotonic()
+    assert finder.step(frames[0])[0].faces == ()  # its pass is still under way
+    assert time.monotonic() - began < 0.05
+    time.sleep(0.15)
+    seen = stepped(finder, frames[1:])
+    finder.close()
+    assert all(len(item.faces) == 1 for item in seen)
+    for item in seen:
+        assert np.allclose(centre(item.faces[0]), [60 + 4 * item.frame.index, 90], atol=2.0)
+    assert sum(item.faces[0].detected for item in seen) >= 3
+
+
+def test_a_pass_beside_from_before_a_cut_is_not_believed() -> None:
+    frames = [frame_with([(60, 90, 20)], i) for i in range(4)] + [frame_with([], i, scene=7) for i in range(4, 8)]
+    finder = FaceFinder(DiscDetector(), every=1, look_back=0, searcher=DiscDetector())
+    seen = stepped(finder, frames)
+    finder.close()
+    assert [item.cut for item in seen].index(True) == 4
+    assert len(seen[3].faces) == 1
+    assert all(item.faces == () for item in seen[4:])
+
+
+def test_a_face_in_doubt_is_not_followed_between_passes_beside() -> None:
+    frames = [frame_with([(60, 90, 20)], i) for i in range(10)]
+    finder = FaceFinder(DiscDetector(score=0.45), every=4, look_back=0, searcher=DiscDetector(score=0.45))
+    counts = [len(item.faces) for item in stepped(finder, frames)]
+    finder.close()
+    assert 1 <= sum(counts) <= 4

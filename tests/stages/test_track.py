@@ -3,6 +3,7 @@ import pytest
 
 from tests.stages.drawn_faces import seen, seen_face
 from vidunmask.stages.track import Tracker, track
+from vidunmask.types import KnownFace
 
 
 def run(frames, **options):
@@ -160,3 +161,13 @@ def test_interpolated_landmarks_lie_between_those_at_the_ends() -> None:
 def test_impossible_options_are_refused(options) -> None:
     with pytest.raises(ValueError, match="must"):
         Tracker(**options)
+
+
+def test_a_face_known_from_before_goes_on_under_its_number_however_little_it_scores() -> None:
+    frames = [seen(i, seen_face(100, 90, score=0.4)) for i in range(10, 30)]
+    face = seen_face(100, 90)
+    known = [KnownFace(7, face.landmarks, 9 / 25, worn=True)]
+    assert ids(run(frames)) == [[]] * 20
+    assert ids(run(frames, known=known)) == [[7]] * 20
+    elsewhere = [seen(i, seen_face(400, 90)) for i in range(10, 30)]
+    assert ids(run(elsewhere, known=known))[-1] == [8]

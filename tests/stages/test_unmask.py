@@ -10,7 +10,7 @@ from vidunmask.errors import DeviceError
 from vidunmask.geometry import TEMPLATE68
 from vidunmask.stages.holes import RIM, SAFETY, MaskSmoother, guide_of, hole_of
 from vidunmask.stages.memory import TrackMemory
-from vidunmask.stages.unmask import Unmasker, unmask
+from vidunmask.stages.unmask import FillsAgain, Unmasker, unmask
 from vidunmask.stages.wearing import lower_face
 from vidunmask.types import FaceCrop, FrameFaces
 
@@ -223,3 +223,26 @@ def test_a_track_is_forgotten_after_a_while_and_on_reset():
     memory.prune(30)
     assert len(memory) == 1
     assert memory.of(1, 31) == []
+
+
+def test_a_fill_is_used_again_where_the_machine_is_too_slow():
+    skin, again = Skin(), FillsAgain(every=3)
+    out = list(unmask(crops([True] * 12, reset_at=(5,)), Unmasker(BlueIsMask(), skin), min_faces=1, max_frames=1, again=again))
+    assert skin.sizes == [1] * 5  # at 0 and 3, afresh at 5 after the reset, then at 8 and 11
+    assert all(item.faces[0].image[180, 128].tolist() == [179, 179, 179] for item in out)
+    again.every = 1
+    skin.sizes.clear()
+    list(unmask(crops([True] * 4), Unmasker(BlueIsMask(), skin), min_faces=1, max_frames=1, again=again))
+    assert skin.sizes == [1] * 4
+
+
+def test_segmenting_and_inpainting_may_overlap_at_a_seam():
+    seen = []
+
+    def seam(items):
+        for item in items:
+            seen.append(item.frame.index)
+            yield item
+
+    out = list(unmask(crops([True] * 6), Unmasker(BlueIsMask(), Skin()), seam=seam))
+    assert seen == [item.frame.index for item in out] == list(range(6))

@@ -37,6 +37,17 @@ def test_a_bare_face_is_never_touched():
     assert (opacities([0.03] * 30) == 0).all()
 
 
+def test_a_decision_goes_on_from_what_another_one_remembered():
+    covered = [0.9] * 10 + [0.45] * 10 + [0.1] * 10  # 0.45 is enough to go on and too little to begin
+    series = [(index / FPS, share) for index, share in enumerate(covered)]
+    whole = MaskWearing()
+    for index, (time, share) in enumerate(series):
+        before, ahead = whole.past, series[index + 1 : index + 5]
+        opacity = whole.step(time, share, ahead)
+        assert MaskWearing(past=before).step(time, share, ahead) == opacity
+    assert MaskWearing().step(0.0, 0.4) != MaskWearing(past=MaskWearing().past).step(0.0, 0.9)
+
+
 def test_a_single_frame_of_wrong_segmentation_changes_nothing():
     covered = np.full(40, 0.02)
     covered[20] = 1.0
@@ -99,3 +110,26 @@ def test_the_lower_face_follows_a_turned_head():
     front = lower_face(turned, 256).front
     columns = np.arange(256)
     assert (front.sum(axis=0) * columns).sum() == pytest.approx(148, abs=3)
+
+
+@pytest.mark.parametrize(("worn", "covered", "opacity"), [(True, 0.4, 1), (False, 0.5, 0)])
+def test_what_was_decided_before_the_first_frame_goes_on_between_the_thresholds(worn, covered, opacity):
+    wearing = MaskWearing()
+    assert wearing.step(0.0, covered) == 1 - opacity  # on its own it decides otherwise
+    wearing = MaskWearing()
+    wearing.begin(worn=worn)
+    assert [wearing.step(index / FPS, covered) for index in range(20)] == [opacity] * 20
+
+
+def test_what_another_run_decided_for_the_first_frames_is_kept_to_and_gone_on_from():
+    def run(decisions):
+        wearing = MaskWearing()
+        wearing.begin(worn=True, decisions=decisions)
+        series = [(index / FPS, 0.45) for index in range(30)]  # between the thresholds: what was decided goes on
+        return [wearing.step(time, share, series[index + 1 : index + 9]) for index, (time, share) in enumerate(series)]
+
+    assert run([]) == [1.0] * 30
+    off = run([(index / FPS, index < 10) for index in range(12)])
+    assert off[:8] == [1.0] * 8
+    assert 0 < off[9] < 1
+    assert off[12:] == [0.0] * 18

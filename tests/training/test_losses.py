@@ -69,3 +69,25 @@ def test_feature_critic_takes_relu3_3() -> None:
 def test_missing_vgg_weights_are_named(tmp_path):
     with pytest.raises(WeightsError, match=r"--vgg .*none\.pth"):
         losses.VGGFeatures(tmp_path / "none.pth")
+
+
+def test_a_close_up_costs_as_much_as_the_small_picture_and_shows_both_in_the_same_place():
+    generator = torch.Generator().manual_seed(3)
+    real = torch.rand(2, 3, 192, 224, generator=generator)
+    seen = [losses.look(real + 1, real, scale=0.5, close_ups=0.5, generator=generator) for _ in range(20)]
+    assert all(fake.shape == truth.shape == (2, 3, 96, 112) for fake, truth in seen)
+    small = losses.shrink(real, 0.5)
+    close = [truth for _, truth in seen if not torch.equal(truth, small)]
+    assert 5 < len(close) < 15
+    for fake, truth in seen:
+        torch.testing.assert_close(fake - truth, torch.ones_like(truth))
+    assert len({float(truth[0, 0, 0, 0]) for truth in close}) > 3  # not always the same window
+    windows = real.unfold(2, 96, 1).unfold(3, 112, 1)[0, 0].flatten(0, 1)
+    assert all((windows == truth[0, 0]).all(dim=(1, 2)).any() for truth in close)
+
+
+def test_without_close_ups_no_randomness_is_used():
+    generator = torch.Generator().manual_seed(3)
+    before = generator.get_state()
+    losses.look(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), scale=0.5, close_ups=0.0, generator=generator)
+    assert torch.equal(before, generator.get_state())

@@ -34,6 +34,22 @@ def test_psnr_agrees_with_scikit_image(pictures):
     assert metrics.psnr(a, b)[0].item() == pytest.approx(expected, abs=1e-3)
 
 
+def test_metrics_agree_with_torchmetrics(pictures):
+    image = pytest.importorskip("torchmetrics.functional.image", reason="torchmetrics is not installed")
+    classification = pytest.importorskip("torchmetrics.functional.classification")
+    a, b = pictures
+    # Their mean counts the border too, whose windows leave the picture; the map inside it is to be the same.
+    _, full = image.structural_similarity_index_measure(
+        a, b, sigma=1.5, data_range=1.0, reduction="none", return_full_image=True
+    )
+    torch.testing.assert_close(metrics.ssim_map(a, b), full[..., 5:-5, 5:-5].mean(1, keepdim=True), atol=2e-4, rtol=0)
+    psnr = image.peak_signal_noise_ratio(a, b, data_range=1.0, dim=(1, 2, 3), reduction="none")
+    torch.testing.assert_close(metrics.psnr(a, b), psnr, atol=1e-4, rtol=0)
+    for index in range(2):
+        expected = classification.binary_jaccard_index(a[index, :1], (b[index, :1] > 0.5).long())
+        assert metrics.iou(a[:, :1], b[:, :1])[index].item() == pytest.approx(float(expected), abs=1e-6)
+
+
 def test_a_region_counts_only_itself():
     a, b = torch.zeros(1, 3, 20, 20), torch.zeros(1, 3, 20, 20)
     b[..., :10, :] = 0.5

@@ -1,7 +1,5 @@
 """Both training programs end to end on a made-up pack: they run, resume exactly, and export weights that load."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -9,9 +7,8 @@ import torch
 from vidunmask import geometry
 from vidunmask.errors import InputError
 from vidunmask.networks import weights
-from vidunmask.training import evaluate, inpainter, segmenter
+from vidunmask.training import inpainter, segmenter
 from vidunmask.training.head_surface import HEAD
-from vidunmask.training.losses import compose
 from vidunmask.training.pack import MARGIN, SIDE, STILL, Jitter, Order, build_pack, draw_batch, open_pack, turned_more_often
 
 COUNT = 12
@@ -160,31 +157,3 @@ def test_options_that_cannot_work_are_refused(pack, tmp_path):
 
     with pytest.raises(UsageError, match="--batch 0"):
         segmenter.main(options(pack, tmp_path / "run", batch=0))
-
-
-def test_evaluation_puts_the_networks_beside_trivial_fills(pack, vgg, tmp_path, capsys):
-    segmenter.main(options(pack, tmp_path / "s", images=4, export=tmp_path / "s.safetensors"))
-    critics = {"vgg": vgg, "critic_width": 4, "feature_scale": 0.5}
-    inpainter.main(options(pack, tmp_path / "i", images=4, export=tmp_path / "i.safetensors", **critics))
-    networks = ["--segmenter", str(tmp_path / "s.safetensors"), "--inpainter", str(tmp_path / "i.safetensors")]
-    evaluate.main(["--pack", str(pack), "--out", str(tmp_path / "out"), "--camera", "0", *networks])
-    figures = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert {f"{m}, {s} mask" for m in ("vidunmask", "Telea", "mean colour") for s in ("segmented", "true")} == set(
-        figures["inpainting"]
-    )
-    for name, row in figures["inpainting"].items():
-        assert 0 < row["ssim"] <= 1
-        if "true" in name:
-            assert row["psnr"] > row["psnr masked"]  # what is copied flatters the whole picture
-    assert 0 <= figures["segmentation"]["iou"] <= 1
-    assert "| Telea, true mask |" in (tmp_path / "out" / "evaluation.md").read_text()
-    assert (tmp_path / "out" / "sheet.png").stat().st_size > 1000
-
-
-def test_trivial_fills_leave_what_is_seen_alone():
-    image, mask = torch.rand(1, 3, 32, 32), torch.zeros(1, 1, 32, 32)
-    mask[..., 10:20, 10:20] = 1
-    for fill in (evaluate.telea(image, mask), evaluate.mean_colour(image, mask)):
-        composed = compose(image, fill, mask)
-        torch.testing.assert_close(composed[..., :10, :], image[..., :10, :])
-        assert not torch.equal(composed[..., 10:20, 10:20], image[..., 10:20, 10:20])

@@ -14,7 +14,7 @@ from vidunmask.networks.layers import PlainAttention
 from vidunmask.training import losses
 from vidunmask.training.completion import Completion, Rival, full_precision, shrink_mask
 from vidunmask.training.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
-from vidunmask.training.objectives import Batch, Judgement, Objective
+from vidunmask.training.objectives import Target, Judgement, Objective
 
 PAPER = (64, 128, 256, 512, 512, 512, 512, 512)
 PRESETS: dict[str, dict[str, Any]] = {
@@ -223,20 +223,20 @@ class CSAObjective(Objective):
     def make_critics(self, width: int) -> list[nn.Module]:
         return [PatchDiscriminator(width=width), FeaturePatchDiscriminator(width=2 * width)]
 
-    def judge(self, made: Completion, batch: Batch, *, adversarial: bool) -> Judgement:
+    def judge(self, made: Completion, target: Target, *, adversarial: bool) -> Judgement:
         assert made.coarse is not None
-        fake, real = self.seen(made.fill, batch, own="full"), batch.truth
-        area = self.area(batch, own="full")
+        fake, real = self.seen(made.fill, target, own="full"), target.truth
+        area = self.area(target, own="full")
         with torch.no_grad():
-            features_real = self.features(real)
+            features_real = self.features(losses.shrink(real, self.feature_scale))
         terms = {
             "reconstruction": losses.reconstruction(fake, real, area),
-            "coarse": losses.reconstruction(self.seen(made.coarse, batch, own="full"), real, area),
-            "consistency": consistency(made.features, features_real[3], batch.mask * batch.valid),
+            "coarse": losses.reconstruction(self.seen(made.coarse, target, own="full"), real, area),
+            "consistency": consistency(made.features, features_real[3], target.mask * target.valid),
         }
         if not adversarial:
             return self.verdict(terms, ())
-        return self.verdict(terms, ((real, fake), (features_real[2], self.features(fake)[2])))
+        return self.verdict(terms, ((real, fake), (features_real[2], self.features(losses.shrink(fake, self.feature_scale))[2])))
 
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         return losses.relativistic_generator(real, fake)

@@ -13,7 +13,7 @@ from vidunmask.networks.layers import PlainAttention
 from vidunmask.training import losses
 from vidunmask.training.completion import Completion, Rival, full_precision, shrink_mask
 from vidunmask.training.discriminators import SNPatchDiscriminator
-from vidunmask.training.objectives import Batch, Judgement, Objective
+from vidunmask.training.objectives import Target, Judgement, Objective
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"width": 24},
@@ -178,16 +178,16 @@ class GatedConvObjective(Objective):
     def make_critics(self, width: int) -> list[nn.Module]:
         return [SNPatchDiscriminator(channels=4, width=width)]
 
-    def judge(self, made: Completion, batch: Batch, *, adversarial: bool) -> Judgement:
+    def judge(self, made: Completion, target: Target, *, adversarial: bool) -> Judgement:
         assert made.coarse is not None
-        whole, composed = self.seen(made.fill, batch, own="full"), self.seen(made.fill, batch, own="local")
+        whole, composed = self.seen(made.fill, target, own="full"), self.seen(made.fill, target, own="local")
         terms = {
-            "reconstruction": losses.reconstruction(whole, batch.truth, self.area(batch, own="full")),
+            "reconstruction": losses.reconstruction(whole, target.truth, self.area(target, own="full")),
             "coarse": losses.reconstruction(
-                self.seen(made.coarse, batch, own="full"), batch.truth, self.area(batch, own="full")
+                self.seen(made.coarse, target, own="full"), target.truth, self.area(target, own="full")
             ),
         }
-        pairs = ((torch.cat([batch.truth, batch.mask], dim=1), torch.cat([composed, batch.mask], dim=1)),)
+        pairs = ((torch.cat([target.truth, target.mask], dim=1), torch.cat([composed, target.mask], dim=1)),)
         return self.verdict(terms, pairs if adversarial else ())
 
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vidunmask.networks.layers import PlainAttention
 from vidunmask.training import losses
 from vidunmask.training.completion import Completion, Rival, full_precision
-from vidunmask.training.objectives import Batch, Judgement, Objective
+from vidunmask.training.objectives import Target, Judgement, Objective
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"width": 64},
@@ -191,18 +191,21 @@ class RFRObjective(Objective):
     WEIGHTS: ClassVar = {"valid": 1.0, "hole": 6.0, "perceptual": 0.05, "style": 120.0, "variation": 0.1}
     FEATURES = 3
 
-    def judge(self, made: Completion, batch: Batch, *, adversarial: bool) -> Judgement:
-        raw, composed = self.seen(made.fill, batch, own="full"), self.seen(made.fill, batch, own="local")
+    def judge(self, made: Completion, target: Target, *, adversarial: bool) -> Judgement:
+        raw, composed = self.seen(made.fill, target, own="full"), self.seen(made.fill, target, own="local")
+        # both along the channels, so that a close-up shows the same place of both
+        both, twice = torch.cat([raw, composed], dim=1), torch.cat([target.truth, target.truth], dim=1)
+        seen, seen_real = self.look(both, twice, target)
         with torch.no_grad():
-            real = self._pooled(batch.truth)
-        views = [self._pooled(picture) for picture in (raw, composed)]
-        difference = (raw - batch.truth).abs()
+            real = self._pooled(seen_real[:, :3])
+        views = [self._pooled(picture) for picture in seen.split(3, dim=1)]
+        difference = (raw - target.truth).abs()
         terms = {
-            "valid": (difference * (1 - batch.mask)).mean(),
-            "hole": (difference * batch.mask).mean(),
+            "valid": (difference * (1 - target.mask)).mean(),
+            "hole": (difference * target.mask).mean(),
             "perceptual": torch.stack([_l1(view, real) for view in views]).sum(),
             "style": torch.stack([losses.style(view, real) for view in views]).sum(),
-            "variation": losses.total_variation(composed * batch.mask),
+            "variation": losses.total_variation(composed * target.mask),
         }
         return self.verdict(terms, ())
 

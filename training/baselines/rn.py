@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vidunmask.training import losses
 from vidunmask.training.completion import Completion, Rival, shrink_mask
 from vidunmask.training.discriminators import PatchDiscriminator
-from vidunmask.training.objectives import Batch, Judgement, Objective
+from vidunmask.training.objectives import Target, Judgement, Objective
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"width": 64},
@@ -130,10 +130,10 @@ class RNObjective(Objective):
     def make_critics(self, width: int) -> list[nn.Module]:
         return [PatchDiscriminator(width=width)]
 
-    def judge(self, made: Completion, batch: Batch, *, adversarial: bool) -> Judgement:
-        composed = self.seen(made.fill, batch, own="local")
-        terms = {"reconstruction": losses.reconstruction(composed, batch.truth, self.area(batch, own="local"))}
-        pairs = ((batch.truth, self.seen(made.fill, batch, own="full")),) if adversarial else ()
+    def judge(self, made: Completion, target: Target, *, adversarial: bool) -> Judgement:
+        composed = self.seen(made.fill, target, own="local")
+        terms = {"reconstruction": losses.reconstruction(composed, target.truth, self.area(target, own="local"))}
+        pairs = ((target.truth, self.seen(made.fill, target, own="full")),) if adversarial else ()
         return self.verdict(terms, pairs)
 
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:

@@ -133,7 +133,11 @@ class YuNet:
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         self._finder.setInputSize(size)
         found = self._finder.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
-        return np.zeros((0, 15)) if found is None else found.astype(float)
+        if found is None:
+            return np.zeros((0, 15))
+        # OpenCV 4.14 reports memory it never wrote as faces of a thin picture.
+        rows = found.astype(float)
+        return rows[(np.abs(rows[:, :4]) <= 4 * max(size)).all(axis=1) & np.isfinite(rows).all(axis=1)]
 
 
 def _upright(eyes: FloatArray, mouth: FloatArray) -> FloatArray:

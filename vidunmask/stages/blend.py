@@ -14,8 +14,10 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from vidunmask.stages.detail import SkinDetail
 from vidunmask.stages.holes import RIM
 from vidunmask.stages.memory import TrackMemory
+from vidunmask.stages.observe import Observer
 from vidunmask.types import ByteArray, Fill, FloatArray, Frame, FrameFaces
 
 _FLOW = 128  # side of the picture on which motion is estimated
@@ -29,14 +31,14 @@ _MAX_GRAIN = 3.0  # grey levels; more than that is texture, not noise
 
 
 @dataclass(slots=True)
-class _Past:
+class Past:
     """What one track's last frame left behind."""
 
     composed: FloatArray | None = None  # (S, S, 3) float32, the face without mask
     small: ByteArray | None = None  # (F, F) grey crop, for motion
     tint: FloatArray | None = None  # (S/4, S/4, 3), the colour correction
     grain: float = 0.0  # grey levels
-    noise: FloatArray | None = None  # (S, S) float32, unit variance, the track's own
+    noise: FloatArray | None = None  # (S, S) float32, unit variance, fixed to the face
     age: int = 0  # frames with grain
 
 
@@ -52,8 +54,12 @@ class TemporalBlender:
     def __init__(self, *, strength: float = STRENGTH, grain: bool = True) -> None:
         self.strength = strength
         self.grain = grain
-        self._tracks: TrackMemory[_Past] = TrackMemory(_Past)
+        self._tracks: TrackMemory[Past] = TrackMemory(Past)
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+
+    def past_of(self, fill: Fill, frame_index: int) -> Past:
+        """What is remembered of the fill's track at a frame; empty where there is nothing to blend with."""
+        return self._tracks.of(fill.track_id, frame_index, reset=fill.reset)
 
     def step(self, fill: Fill, frame_index: int) -> tuple[FloatArray, FloatArray] | None:
         """The picture (S, S, 3) and its alpha (S, S), float32 0..1, for one face; None where it must not be touched.
@@ -63,7 +69,7 @@ class TemporalBlender:
         if fill.opacity <= 0:
             self._tracks.drop(fill.track_id)
             return None
-        past = self._tracks.of(fill.track_id, frame_index, reset=fill.reset)
+        past = self.past_of(fill, frame_index)
         hole = (fill.mask > 0.5).astype(np.uint8)
         depth = cv2.distanceTransform(hole, cv2.DIST_L2, 3)  # pixels from the hole's edge
         rim = RIM * len(hole) / 256
@@ -89,7 +95,7 @@ class TemporalBlender:
         """Forgets the tracks that have been away too long."""
         self._tracks.prune(frame_index)
 
-    def _motion(self, past: _Past, crop: ByteArray) -> tuple[FloatArray | None, FloatArray | None]:
+    def _motion(self, past: Past, crop: ByteArray) -> tuple[FloatArray | None, FloatArray | None]:
         """How much each pixel's past can be trusted (S, S) 0..1, and the past moved to where the face is now (S, S, 3).
 
         The motion is that of the masked face: cloth moves with the jaw under it. Where the last frame, moved along, does not
@@ -115,10 +121,11 @@ class TemporalBlender:
             return trust, past.composed
         return trust, cv2.remap(past.composed, _grid(size) + full, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
-    def _grain(self, past: _Past, fill: Fill, composed: FloatArray, hole: ByteArray, inner: ByteArray) -> FloatArray:
+    def _grain(self, past: Past, fill: Fill, composed: FloatArray, hole: ByteArray, inner: ByteArray) -> FloatArray:
         """The noise (S, S) that the picture has around the hole and the fill has not."""
         if past.noise is None:
-            past.noise = _noise(fill.track_id, len(hole))
+            # The same for every track, so that it is the same wherever in a video a run begins to count them.
+            past.noise = noise_of(0, len(hole))
             past.grain = self._missing_grain(fill.crop, composed, hole, inner) or 0.0
         elif past.age % 5 == 0:  # it changes slowly
             measured = self._missing_grain(fill.crop, composed, hole, inner)
@@ -143,22 +150,27 @@ class TemporalBlender:
         return min(_MAX_GRAIN, max(0.0, missing) ** 0.5)
 
 
-def blend(fills: Iterable[FrameFaces[Fill]], blender: TemporalBlender) -> Iterator[Frame]:
+def blend(fills: Iterable[FrameFaces[Fill]], blender: TemporalBlender, *, observer: Observer | None = None) -> Iterator[Frame]:
     """Lays every fill into its frame. A frame without a mask worn in it passes through as the very same object."""
     from vidunmask.video import pixels
 
+    detail = SkinDetail()
     for item in fills:
         frame = item.frame
         touched = False
         for fill in item.faces:
+            if observer is not None and fill.opacity > 0:
+                observer.blending(frame, fill, blender.past_of(fill, frame.index), detail.skin_of(fill, frame.index))
             result = blender.step(fill, frame.index)
             if result is None:
                 continue
+            if observer is not None:
+                observer.blended(frame, fill, *result)
             if not touched:
                 frame, touched = pixels.editable(frame), True
-            picture, alpha = result
-            pixels.paste_crop(frame, picture, alpha, fill.frame_to_crop)
+            pixels.paste_crop(frame, *detail.step(item.frame, fill, *result))
         blender.prune(frame.index)
+        detail.prune(frame.index)
         yield frame
 
 
@@ -248,7 +260,7 @@ def _grid(size: int) -> FloatArray:
     return np.stack([x, y], axis=2)
 
 
-def _noise(seed: int, size: int) -> FloatArray:
+def noise_of(seed: int, size: int) -> FloatArray:
     """Noise (S, S) float32 of unit variance, about as coarse as a compressed picture's."""
     noise = np.random.default_rng(seed).standard_normal((size, size)).astype(np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), 0.8)

@@ -6,13 +6,15 @@ as much as optical flow and does not drift, because each frame is measured on it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vidunmask import geometry
 from vidunmask.detectors import Detector
+from vidunmask.flow import Beside
 from vidunmask.stages.cuts import THUMBNAIL_SIDE, CutDetector
 from vidunmask.types import Detection, FloatArray, Frame, FrameFaces, SeenFace
 
@@ -48,16 +50,19 @@ class _Followed:
 
     seen: SeenFace
     velocity: FloatArray  # (2,) pixels a frame
+    certain: bool = False  # whether it was ever beyond a doubt
 
 
 class FaceFinder:
     """Steps through frames and returns those whose faces are known for good.
 
     every: frames from one pass of the detector to the next; it also runs at the start, after a cut and when a face is lost.
-    max_side: longer side of the copy the detector sees, in pixels. thorough_every: seconds between thorough passes, which use
-    a copy of twice the size. look_back: how many frames are held back, so that a face newly found can be followed to the frames
-    before, where the detector had missed it or had not run; with 0 every frame is returned at once, for live use.
-    min_size: least longer side of a detected box, in display pixels.
+    max_side: longer side of the copy the detector sees, in pixels. thorough_every: seconds; the first pass in each such period
+    of the video's time is thorough, on a copy of twice the size. look_back: how many frames are held back, so that a
+    face newly found can be followed to the frames before, where the detector had missed it or had not run; with 0 every frame
+    is returned at once, for live use. min_size: least longer side of a detected box, in display pixels. searcher: a second
+    detector of the same kind. With it the passes run in a thread beside, no frame waits for one, and what a pass found on an
+    older frame is sought on the newest; `close` ends the thread. ``every`` and ``thorough_every`` may be changed at any time.
 
     Every pass also takes a second look at each face, with the detector on a small picture of the face and its surroundings.
     On five clips 95 % of YuNet's false alarms scored under 0.5 there, however high they scored in the frame.
@@ -72,22 +77,26 @@ class FaceFinder:
         thorough_every: float = 1.0,
         look_back: int = 8,
         min_size: float = 20.0,
+        searcher: Detector | None = None,
     ) -> None:
         if look_back < 0:
             raise ValueError(f"look_back must be at least 0, not {look_back}")
         if every < 1:
             raise ValueError(f"every must be at least 1, not {every}")
         self._detector = detector
-        self._every = every
+        self._searcher = searcher
+        self._beside: Beside[tuple[int, list[Detection]]] = Beside()
+        self._shot = 0  # number of the shot, to know what a pass beside was about
+        self.every = every
+        self.thorough_every = thorough_every
         self._max_side = max_side
-        self._thorough_every = thorough_every
         self._look_back = look_back
         self._min_size = min_size
         self._cuts = CutDetector()
         self._followed: list[_Followed] = []
         self._held: list[FrameFaces[SeenFace]] = []
         self._since_pass = every  # the first frame gets a pass
-        self._last_thorough: float | None = None
+        self._last_thorough: int | None = None  # the period of the last thorough pass
 
     def step(self, frame: Frame) -> list[FrameFaces[SeenFace]]:
         """The frames that are done, oldest first; ``frame`` may be among them."""
@@ -100,17 +109,23 @@ class FaceFinder:
             done, self._held = self._held, []  # nothing may be followed back across a cut
             self._followed = []
             self._last_thorough = None
+            self._shot += 1
         followed = [face for old in self._followed if (face := self._follow(frame, old))]
         lost = len(followed) < len(self._followed)
         self._since_pass += 1
-        if cut or lost or self._since_pass >= self._every:
-            self._since_pass = 0
-            followed, fresh = self._detect(frame, followed)
+        due = cut or lost or self._since_pass >= self.every
+        found = self._search(frame) if due and self._searcher is None else self._found_beside(frame, due)
+        if found is not None:
+            followed, fresh = self._match(frame, followed, found)
             for new in fresh:
                 self._follow_back(new)
             followed += [_Followed(new, np.zeros(2)) for new in fresh]
+            followed = [replace(face, certain=face.certain or face.seen.score >= _CERTAIN) for face in followed]
         self._followed = _without_doubles(followed)
         self._held.append(FrameFaces(frame, tuple(face.seen for face in self._followed), cut))
+        if self._searcher is not None:
+            # To follow a face costs as much as half a pass: in a hurry what is in doubt waits for the next one.
+            self._followed = [face for face in self._followed if face.certain]
         while len(self._held) > min(self._look_back, max(1, _HELD_BYTES // max(frame.nbytes, 1))):
             done.append(self._held.pop(0))
         return done
@@ -127,7 +142,7 @@ class FaceFinder:
         if seen is None:
             return None
         motion = seen.landmarks.mean(axis=0) - old.seen.landmarks.mean(axis=0)
-        return _Followed(seen, 0.5 * (old.velocity + motion))
+        return _Followed(seen, 0.5 * (old.velocity + motion), old.certain)
 
     def _read(self, frame: Frame, face: Detection | FloatArray) -> SeenFace | None:
         """The face's landmarks in the frame's own pixels, or None where no face is found there."""
@@ -142,20 +157,43 @@ class FaceFinder:
         box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
         return SeenFace(box=box, landmarks=landmarks, score=found.presence, detected=False)
 
-    def _detect(self, frame: Frame, followed: list[_Followed]) -> tuple[list[_Followed], list[SeenFace]]:
-        """A pass of the detector: the followed faces, confirmed where it found them, and the faces that are new."""
+    def close(self) -> None:
+        """Ends the thread of the passes beside, where there is one."""
+        self._beside.close()
+
+    def _search(self, frame: Frame) -> list[Detection]:
+        """A pass of the detector over a frame, now."""
+        self._since_pass = 0
+        return self._pass(frame, self._detector)()
+
+    def _found_beside(self, frame: Frame, due: bool) -> list[Detection] | None:
+        """What a pass beside has found in the meantime, None where there is nothing new; starts the next one when it is due."""
+        taken = self._beside.take()
+        if due and not self._beside.busy and self._searcher is not None:
+            self._since_pass = 0
+            shot, job = self._shot, self._pass(frame, self._searcher)
+            self._beside.start(lambda: (shot, job()))
+        return taken[1] if taken is not None and taken[0] == self._shot else None
+
+    def _pass(self, frame: Frame, detector: Detector) -> Callable[[], list[Detection]]:
+        """A pass of the detector, still to be run, on a copy of the frame."""
         from vidunmask.video import pixels
 
-        now = float(frame.time)
-        thorough = self._last_thorough is None or abs(now - self._last_thorough) >= self._thorough_every
-        if thorough:
-            self._last_thorough = now
+        # By the video's time, so that a run which begins in its midst searches the same frames thoroughly.
+        period = math.floor(float(frame.time) / max(self.thorough_every, 1e-6) + 1e-6)
+        thorough = period != self._last_thorough
+        self._last_thorough = period
         small, frame_to_small = pixels.small_rgb(frame, self._max_side * (2 if thorough else 1))
         small_to_frame = geometry.invert(frame_to_small)
+        return lambda: [_moved(found, small_to_frame) for found in detector.detect(small, thorough=thorough)]
+
+    def _match(
+        self, frame: Frame, followed: list[_Followed], detections: list[Detection]
+    ) -> tuple[list[_Followed], list[SeenFace]]:
+        """The followed faces, confirmed where the detector found them, and the faces that are new."""
         matches: dict[int, Detection] = {}
         fresh: list[SeenFace] = []
-        for found in self._detector.detect(small, thorough=thorough):
-            detection = _moved(found, small_to_frame)
+        for detection in detections:
             known = next((i for i, face in enumerate(followed) if _same_face(face.seen.box, detection.box)), None)
             if known is not None:
                 matches.setdefault(known, detection)

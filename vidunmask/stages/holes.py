@@ -31,6 +31,7 @@ class MaskSmoother:
     def __init__(self, *, reach: int = 2) -> None:
         self._past: deque[tuple[FloatArray, FloatArray]] = deque(maxlen=reach)
         self._reach = reach
+        self.sums: tuple[FloatArray, FloatArray] | None = None  # of the last step: weighted probabilities (S, S), weights
 
     def step(
         self, probability: FloatArray, guide: FloatArray, ahead: Sequence[tuple[FloatArray, FloatArray]] = ()
@@ -48,6 +49,7 @@ class MaskSmoother:
             total += weight * other
             weights += weight
         self._past.append((probability, guide))
+        self.sums = (total, weights)
         return total / weights
 
 

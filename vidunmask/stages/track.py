@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from vidunmask.types import FloatArray, Frame, FrameFaces, SeenFace, TrackedFace
+from vidunmask.types import FloatArray, Frame, FrameFaces, KnownFace, SeenFace, TrackedFace
 
 
 def track(seen: Iterable[FrameFaces[SeenFace]], tracker: Tracker) -> Iterator[FrameFaces[TrackedFace]]:
@@ -59,6 +59,8 @@ class Tracker:
 
     With ``look_ahead=0`` each frame is returned at once: no track is held back, and a lost face is carried on along its motion
     for ``coast`` seconds instead of being filled in afterwards.
+
+    ``known`` are faces followed up to the frame before the first: their tracks go on, however little they score.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Tracker:
         coast: float = 0.15,
         max_frames: int = 32,
         max_bytes: int = 256 << 20,
+        known: Sequence[KnownFace] = (),
     ) -> None:
         if not 0 <= keep <= start <= 1:
             raise ValueError(f"thresholds must satisfy 0 <= keep <= start <= 1, not keep={keep}, start={start}")
@@ -86,9 +89,9 @@ class Tracker:
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._bytes = 0  # of the frames in the window
-        self._tracks: dict[int, _Track] = {}
+        self._tracks = {face.track_id: _known(face, start) for face in known}
         self._window: deque[_Slot] = deque()
-        self._next_track = 0
+        self._next_track = 1 + max(self._tracks, default=-1)
         self._next_slot = 0
         self._shot_start = 0  # slot in which the current shot began
 
@@ -207,6 +210,13 @@ class Tracker:
 
 def _tracked(number: int, face: SeenFace) -> TrackedFace:
     return TrackedFace(number, face.box, face.landmarks, face.score, face.detected, reset=False)
+
+
+def _known(face: KnownFace, score: float) -> _Track:
+    """The track of a face that was followed before the first frame."""
+    box = np.concatenate([face.landmarks.min(axis=0), face.landmarks.max(axis=0)])
+    seen = SeenFace(box, face.landmarks, score, detected=True)
+    return _Track(face.track_id, seen, face.time, -1, -1, face.time, score, confirmed=True)
 
 
 def _proof(face: SeenFace) -> float:

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from vidunmask.errors import DeviceError
+from vidunmask.flow import tap
 from vidunmask.stages.holes import MaskSmoother, guide_of, hole_of
 from vidunmask.stages.memory import TrackMemory
-from vidunmask.stages.wearing import MaskWearing, Thresholds, lower_face
-from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces
+from vidunmask.stages.observe import Observer
+from vidunmask.stages.wearing import MaskWearing, Thresholds, WearingPast, lower_face
+from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces, KnownFace
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +119,47 @@ class Segmented:
     failed: bool = False
 
 
+class FillsAgain:
+    """Uses what the inpainter made of a face for the frames that follow too, where the machine is too slow for every frame.
+
+    Crops are aligned, so the last fill lies where the next one would. ``every``: frames of a track from one run of the
+    inpainter to the next, 1 for every frame; it may be changed at any time.
+    """
+
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
+        self._last: TrackMemory[list[tuple[int, FloatArray]]] = TrackMemory(list)
+
+    def known(self, crop: FaceCrop, index: int) -> FloatArray | None:
+        """The fill (S, S, 3) to use again for a crop of frame ``index``, None where the inpainter has to run."""
+        if self.every <= 1:
+            return None
+        last = self._last.of(crop.track_id, index, reset=crop.reset)
+        if not last:
+            return None
+        used, image = last.pop()
+        if used + 1 >= self.every or image.shape != crop.image.shape:
+            return None
+        last.append((used + 1, image))
+        return image
+
+    def keep(self, crop: FaceCrop, index: int, image: FloatArray) -> None:
+        """Remembers a fill that the inpainter has just made."""
+        self._last.prune(index)
+        if self.every > 1 and np.isfinite(image).all():
+            self._last.of(crop.track_id, index, reset=True).append((0, image))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settling:
+    """The time around one face of a frame that its mask was settled with; for observers."""
+
+    total: FloatArray  # (S, S) float32, weighted sum of the probabilities of this frame (weight 1) and its neighbours
+    weights: FloatArray  # (S, S) float32, sum of the weights
+    past: WearingPast  # what the decision remembered before
+    ahead: tuple[tuple[float, float], ...]  # (seconds, share covered) of the next frames
+
+
 def unmask(
     crops: Iterable[FrameFaces[FaceCrop]],
     unmasker: Unmasker,
@@ -126,17 +169,32 @@ def unmask(
     look_ahead: float = 0.25,
     thresholds: Thresholds | None = None,
     temporal: bool = True,
+    known: Sequence[KnownFace] = (),
+    observer: Observer | None = None,
+    seam: Callable[[Iterator[FrameFaces[Segmented]]], Iterator[FrameFaces[Segmented]]] | None = None,
+    again: FillsAgain | None = None,
 ) -> Iterator[FrameFaces[Fill]]:
     """Segments every crop, decides per track whether a mask is worn, and fills the faces that wear one.
 
     Frames are gathered until they hold ``min_faces`` faces or are ``max_frames`` many, so that one call of a network serves
     several. ``look_ahead`` seconds of frames (at most 16) are held back for the decision and for the smoothing of the masks.
-    temporal=False takes every frame alone: nothing is smoothed and the decision has no past. A face for which a network gives
-    NaN passes through untouched.
+    temporal=False takes every frame alone: nothing is smoothed and the decision has no past. ``known`` are faces of which it is
+    known whether they wore a mask before the first frame. A face for which a network gives NaN passes through untouched.
+    ``seam`` is put between segmenting and inpainting, such as `flow.prefetch`, which lets the two overlap. ``again`` saves the
+    inpainter some of its work.
     """
     segmented = _segment(crops, unmasker, min_faces=min_faces, max_frames=max_frames)
-    settled = _settle(segmented, look_ahead=look_ahead, thresholds=thresholds) if temporal else _alone(segmented, thresholds)
-    yield from _inpaint(settled, unmasker, min_faces=min_faces, max_frames=max_frames)
+    if observer is not None:
+        segmented = tap(segmented, observer.segmented)
+    if seam is not None:
+        segmented = seam(segmented)
+    if temporal:
+        settled = _settle(segmented, look_ahead=look_ahead, thresholds=thresholds, known=known, observer=observer)
+    else:
+        settled = _alone(segmented, thresholds, observer=observer)
+    yield from _inpaint(
+        settled, unmasker, min_faces=min_faces, max_frames=max_frames, again=again or FillsAgain(), observer=observer
+    )
 
 
 def _gather(items: Iterable[FrameFaces], *, min_faces: int, max_frames: int) -> Iterator[list[FrameFaces]]:
@@ -171,29 +229,44 @@ def _segment(
 
 
 def _settle(
-    items: Iterable[FrameFaces[Segmented]], *, look_ahead: float, thresholds: Thresholds | None
+    items: Iterable[FrameFaces[Segmented]],
+    *,
+    look_ahead: float,
+    thresholds: Thresholds | None,
+    known: Sequence[KnownFace] = (),
+    observer: Observer | None = None,
 ) -> Iterator[FrameFaces[Segmented]]:
     """Sets the opacity and smooths the probability of every face, from its track's past and ``look_ahead`` seconds ahead."""
     wearing: TrackMemory[MaskWearing] = TrackMemory(lambda: MaskWearing(thresholds))
     smoothers: TrackMemory[MaskSmoother] = TrackMemory(MaskSmoother)
     window: deque[FrameFaces[Segmented]] = deque()
+    before = {face.track_id: face for face in known}
 
     def settle(item: FrameFaces[Segmented]) -> FrameFaces[Segmented]:
         index, seconds = item.frame.index, float(item.frame.time)
-        faces = []
+        faces: list[Segmented] = []
+        settling: list[Settling] = []
         for face in item.faces:
             track, reset = face.crop.track_id, face.crop.reset
             ahead = _ahead(track, window)
-            opacity = wearing.of(track, index, reset=reset).step(
-                seconds, face.covered, [(float(frame.time), later.covered) for frame, later in ahead]
-            )
-            probability = smoothers.of(track, index, reset=reset).step(
-                face.probability, face.guide, [(later.probability, later.guide) for _, later in ahead]
-            )
+            decision = wearing.of(track, index, reset=reset)
+            if track in before:
+                earlier = before.pop(track)
+                decision.begin(worn=earlier.worn, decisions=earlier.decisions)
+            past = decision.past if observer is not None else None
+            covered_ahead = [(float(frame.time), later.covered) for frame, later in ahead]
+            opacity = decision.step(seconds, face.covered, covered_ahead)
+            smoother = smoothers.of(track, index, reset=reset)
+            probability = smoother.step(face.probability, face.guide, [(later.probability, later.guide) for _, later in ahead])
+            if past is not None and smoother.sums is not None:
+                settling.append(Settling(*smoother.sums, past, tuple(covered_ahead)))
             faces.append(replace(face, opacity=0.0 if face.failed else opacity, probability=probability))
         wearing.prune(index)
         smoothers.prune(index)
-        return FrameFaces(item.frame, tuple(faces), item.cut)
+        settled = FrameFaces(item.frame, tuple(faces), item.cut)
+        if observer is not None:
+            observer.settled(settled, settling)
+        return settled
 
     for item in items:
         window.append(item)
@@ -216,40 +289,61 @@ def _ahead(track_id: int, window: Iterable[FrameFaces[Segmented]]) -> list[tuple
     return found
 
 
-def _alone(items: Iterable[FrameFaces[Segmented]], thresholds: Thresholds | None) -> Iterator[FrameFaces[Segmented]]:
+def _alone(
+    items: Iterable[FrameFaces[Segmented]], thresholds: Thresholds | None, *, observer: Observer | None = None
+) -> Iterator[FrameFaces[Segmented]]:
     for item in items:
         worn = (0.0 if face.failed else MaskWearing(thresholds).step(0.0, face.covered) for face in item.faces)
         faces = tuple(replace(face, opacity=opacity) for face, opacity in zip(item.faces, worn, strict=True))
-        yield FrameFaces(item.frame, faces, item.cut)
+        settled = FrameFaces(item.frame, faces, item.cut)
+        if observer is not None:
+            alone = [Settling(face.probability, np.ones_like(face.probability), WearingPast(), ()) for face in faces]
+            observer.settled(settled, alone)
+        yield settled
 
 
 def _inpaint(
-    items: Iterable[FrameFaces[Segmented]], unmasker: Unmasker, *, min_faces: int, max_frames: int
+    items: Iterable[FrameFaces[Segmented]],
+    unmasker: Unmasker,
+    *,
+    min_faces: int,
+    max_frames: int,
+    again: FillsAgain,
+    observer: Observer | None = None,
 ) -> Iterator[FrameFaces[Fill]]:
     warned = False
     for group in _gather(items, min_faces=min_faces, max_frames=max_frames):
         holes: dict[int, FloatArray] = {}
-        worn: list[Segmented] = []
-        for face in (face for item in group for face in item.faces):
+        worn: list[tuple[int, Segmented]] = []
+        fills: dict[int, FloatArray] = {}
+        for index, face in ((item.frame.index, face) for item in group for face in item.faces):
             if face.opacity > 0:
                 holes[id(face)] = hole_of(face.probability, face.region)
                 if holes[id(face)].any():
-                    worn.append(face)
-        images = unmasker.inpaint([face.crop.image for face in worn], [holes[id(face)] for face in worn]) if worn else ()
-        fills = {id(face): image for face, image in zip(worn, images, strict=True)}
+                    known = again.known(face.crop, index)
+                    if known is None:
+                        worn.append((index, face))
+                    else:
+                        fills[id(face)] = known
+        crops, gaps = [face.crop.image for _, face in worn], [holes[id(face)] for _, face in worn]
+        for (index, face), image in zip(worn, unmasker.inpaint(crops, gaps) if worn else (), strict=True):
+            fills[id(face)] = image
+            again.keep(face.crop, index, image)
         for item in group:
             out = []
             for face in item.faces:
                 image = fills.get(id(face))
+                if observer is not None and image is not None:
+                    observer.inpainted(item.frame, face.crop.track_id, image)
                 finite = image is not None and bool(np.isfinite(image).all())
                 if (face.failed or (image is not None and not finite)) and not warned:
                     log.warning("a network gave NaN at frame %d: such faces are left as they are", item.frame.index)
                     warned = True
-                out.append(_fill(face, image if finite else None, holes.get(id(face))))
+                out.append(fill_of(face, image if finite else None, holes.get(id(face))))
             yield FrameFaces(item.frame, tuple(out), item.cut)
 
 
-def _fill(face: Segmented, image: FloatArray | None, hole: FloatArray | None) -> Fill:
+def fill_of(face: Segmented, image: FloatArray | None, hole: FloatArray | None) -> Fill:
     """Composes crop and fill by eq. 1 of the paper; without an image the face passes untouched."""
     crop = face.crop
     confidence = float(np.abs(2 * face.probability - 1).mean())

@@ -80,17 +80,43 @@ class Thresholds:
             raise UsageError(f"wearing times {self.persistence}, {self.ramp}: must not be negative")
 
 
+@dataclass(frozen=True, slots=True)
+class WearingPast:
+    """What one track's decision remembers."""
+
+    covered: tuple[tuple[float, float], ...] = ()  # (seconds, share covered)
+    worn: tuple[tuple[float, bool], ...] = ()  # (seconds, decided)
+
+
 class MaskWearing:
     """The decision for one track, fed frame by frame.
 
     ``ahead`` lets it look into the window of a file: the median is then centred and the fade lies around the change rather than
-    after it. Without it (live) both use the past alone.
+    after it. Without it (live) both use the past alone. ``past`` goes on from what another one remembered.
     """
 
-    def __init__(self, thresholds: Thresholds | None = None) -> None:
+    def __init__(self, thresholds: Thresholds | None = None, *, past: WearingPast | None = None) -> None:
         self.thresholds = thresholds or Thresholds()
-        self._covered: deque[tuple[float, float]] = deque()  # (seconds, share covered)
-        self._worn: deque[tuple[float, bool]] = deque()
+        past = past or WearingPast()
+        self._covered: deque[tuple[float, float]] = deque(past.covered)
+        self._worn: deque[tuple[float, bool]] = deque(past.worn)
+        self._before: bool | None = None
+        self._given: tuple[tuple[float, bool], ...] = ()
+
+    @property
+    def past(self) -> WearingPast:
+        """What is remembered of the steps so far."""
+        return WearingPast(tuple(self._covered), tuple(self._worn))
+
+    def begin(self, *, worn: bool, decisions: Sequence[tuple[float, bool]] = ()) -> None:
+        """Sets what was decided before the first frame, and for the frames up to some time: (seconds, worn) in order."""
+        self._before = worn
+        self._given = tuple(decisions)
+
+    def _given_at(self, time: float) -> bool | None:
+        if not self._given or time > self._given[-1][0] + 1e-6:
+            return None
+        return next((worn for at, worn in reversed(self._given) if at <= time + 1e-6), self._before)
 
     def step(self, time: float, covered: float, ahead: Sequence[tuple[float, float]] = ()) -> float:
         """The opacity 0..1 of the edit at ``time`` seconds, for a share ``covered`` 0..1 of the lower face.
@@ -102,14 +128,15 @@ class MaskWearing:
         while self._covered[0][0] < time - t.persistence:
             self._covered.popleft()
         samples = [*self._covered, *ahead]
-        worn = self._worn[-1][1] if self._worn else None
+        worn = self._worn[-1][1] if self._worn else self._before
         decisions: list[tuple[float, bool]] = []
         for when in (time, *(when for when, _ in ahead)):
             near = [share for at, share in samples if abs(at - when) <= t.persistence + 1e-6]
             median = float(np.median(near))
             # A track's first frame has no history: halfway between the thresholds decides.
             bar = (t.start + t.stop) / 2 if worn is None else t.stop if worn else t.start
-            worn = median >= bar
+            given = self._given_at(when)
+            worn = median >= bar if given is None else given
             decisions.append((when, worn))
         self._worn.append(decisions[0])
         while self._worn[0][0] < time - t.ramp:

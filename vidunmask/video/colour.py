@@ -38,15 +38,19 @@ class Coding:
 
 def coding_of(native: av.VideoFrame, layout: Layout) -> Coding:
     """The coding of one frame, by its tags and, where it has none, as players guess."""
-    space = native.colorspace
-    if layout.is_rgb:
-        space = SPACE_RGB
-    elif space not in _LUMA_WEIGHTS and space != SPACE_YCGCO:
-        space = _guess_space(native)
+    space = space_of(native, layout)
     full = layout.always_full or native.color_range == RANGE_FULL
     if len(layout.components) == 1 and native.color_range != RANGE_LIMITED:
         full = True  # FFmpeg reads untagged gray as full range
     return _coding(space, full, layout.depth, len(layout.components), getattr(native, "color_trc", 2) == TRANSFER_PQ)
+
+
+def space_of(native: av.VideoFrame, layout: Layout) -> int:
+    """The matrix of one frame (H.273), by its tag and, where it has none, as players guess."""
+    space = native.colorspace
+    if layout.is_rgb:
+        return SPACE_RGB
+    return int(space) if space in _LUMA_WEIGHTS or space == SPACE_YCGCO else _guess_space(native)
 
 
 def from_pq(signal: FloatArray) -> FloatArray:

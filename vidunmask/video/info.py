@@ -46,7 +46,7 @@ class StreamInfo:
 class VideoInfo:
     """A video file and the stream of it that is edited; sizes are (height, width), times exact."""
 
-    path: str  # a file, or a URL that FFmpeg opens
+    path: str  # a file, or a URL that FFmpeg opens; empty where there is nothing to copy from, as for a camera
     container: str  # FFmpeg's name of the demuxer
     stream_index: int
     codec: str

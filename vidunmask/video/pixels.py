@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from vidunmask import geometry
 from vidunmask.types import ByteArray, FloatArray, Frame
-from vidunmask.video.colour import coding_of, from_pq, to_pq
+from vidunmask.video.colour import coding_of, from_pq, space_of, to_pq
 from vidunmask.video.formats import Component, Layout, SampleArray, component_views, layout_of
 
 _SHRINK_FROM = 1 / 1.5  # below this scale bilinear sampling skips pixels and aliases
@@ -63,6 +64,34 @@ def small_rgb(frame: Frame, max_side: int) -> tuple[ByteArray, FloatArray]:
     scale = shown / [width, height]
     frame_to_small = np.array([[scale[0], 0, scale[0] / 2 - 0.5], [0, scale[1], scale[1] / 2 - 0.5]])
     return image, frame_to_small
+
+
+class Preview:
+    """The whole picture upright for people to look at, through FFmpeg's scaler; a quarter of the time of `small_rgb`.
+
+    Holds the scaler's state: one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def rgb(self, frame: Frame, max_side: int) -> tuple[ByteArray, FloatArray]:
+        """(h, w, 3) RGB with max(h, w) <= max_side, never enlarged, and frame_to_small (2, 3)."""
+        native, layout = frame.native, _layout(frame)
+        coding = coding_of(native, layout)
+        plain = bool((frame.native_to_display == np.eye(2, 3)).all())
+        if not plain or coding.is_pq:
+            return small_rgb(frame, max_side)
+        height, width = frame.display_size
+        factor = min(1.0, max_side / max(height, width))
+        shown = max(1, round(width * factor)), max(1, round(height * factor))
+        tags = (
+            {} if layout.is_rgb else {"src_colorspace": space_of(native, layout), "src_color_range": native.color_range or None}
+        )
+        image = self._reformatter.reformat(native, shown[0], shown[1], "rgb24", interpolation="FAST_BILINEAR", **tags)
+        scale = np.array(shown) / [width, height]
+        frame_to_small = np.array([[scale[0], 0, scale[0] / 2 - 0.5], [0, scale[1], scale[1] / 2 - 0.5]])
+        return np.asarray(image.to_ndarray(), np.uint8), frame_to_small
 
 
 def paste_crop(frame: Frame, image: SampleArray | FloatArray, alpha: FloatArray, frame_to_crop: FloatArray) -> None:

@@ -209,7 +209,9 @@ class VideoReader:
     def _describe(self, first: av.VideoFrame, rate: Fraction | None) -> VideoInfo:
         stream, context = self._stream, self._stream.codec_context
         attached: Any = first.side_data
-        side_data = {data.type.name: bytes(data) for data in attached}
+        # Iterating gives the data in PyAV 18 and their types in 19.
+        entries = (entry if hasattr(entry, "type") else attached[entry] for entry in attached)
+        side_data = {data.type.name: bytes(data) for data in entries}
         matrix = side_data.get("DISPLAYMATRIX")
         display_matrix = struct.unpack("9i", matrix[:36]) if matrix and len(matrix) >= 36 else None
         aspect = stream.sample_aspect_ratio or None
@@ -255,6 +257,10 @@ class VideoReader:
         )
 
 
+# PyAV 18 refuses tags that are not UTF-8 unless told otherwise; from 19 on it replaces what it cannot read, and has no option.
+_LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
 def open_input(path: str | Path) -> av.container.InputContainer:
     """Opens a file or URL for reading; raises `InputError` with the reason."""
     if not _is_url(path):
@@ -266,7 +272,7 @@ def open_input(path: str | Path) -> av.container.InputContainer:
         if file.is_file() and file.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty")
     try:
-        return av.open(ffmpeg_name(path), metadata_errors="replace")
+        return av.open(ffmpeg_name(path), **_LENIENT)
     except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: not a video that FFmpeg can read ({reason})") from error

@@ -27,12 +27,15 @@ _STREAM_PREFIXES = ("_statistics_", "bps-", "duration-", "number_of_frames-", "n
 
 
 class StreamCopier:
-    """Copies the other streams of ``like.path`` into an output container, interleaved with the video by decoding time."""
+    """Copies the other streams of ``like.path`` into an output container, interleaved with the video by decoding time.
+
+    A camera or a stream is no file to copy from: its path is empty, and the video stands alone.
+    """
 
     def __init__(self, like: VideoInfo, warnings: list[str]) -> None:
         self._like = like
         self._warnings = warnings
-        self._input = open_input(like.path)
+        self._input = open_input(like.path) if like.path else None
         self._targets: dict[int, Any] = {}
         self._last_dts: dict[int, int] = {}
         self._refused: dict[int, int] = {}
@@ -45,6 +48,9 @@ class StreamCopier:
     def add_streams(self, output: Any, add_video: Callable[[], None]) -> None:
         """Adds the streams to ``output`` in the order of the source, the edited one through ``add_video``."""
         self._output = output
+        if self._input is None:
+            add_video()
+            return
         chapters = list(self._input.chapters())
         self.chapters = len(chapters)
         for stream in self._input.streams:
@@ -153,12 +159,13 @@ class StreamCopier:
         self._refused.clear()
         self._pending = None
         self._packets = iter(())
-        self._input.close()
+        if self._input is not None:
+            self._input.close()
 
     @property
     def metadata(self) -> dict[str, str]:
         """The container's own tags, without those that only the input's muxer could know."""
-        return clean_metadata(self._input.metadata, _CONTAINER_KEYS)
+        return clean_metadata(self._input.metadata, _CONTAINER_KEYS) if self._input is not None else {}
 
 
 def clean_metadata(tags: dict[str, str], drop: set[str] = _STREAM_KEYS, prefixes: tuple[str, ...] = ()) -> dict[str, str]:

@@ -64,7 +64,7 @@ class VideoWriter:
         self._overwrite = overwrite
         self._metadata = dict(metadata or {})
         self._faststart = faststart
-        self._target = atomic.check_target(path, source=like.path, overwrite=overwrite)
+        self._target = atomic.check_target(path, source=like.path or None, overwrite=overwrite)
         self._format, supported = container_of(self._target)
         self.plan: EncoderPlan = plan_encoder(
             like, supported, self._target.suffix.lstrip(".").lower(), codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt
@@ -99,19 +99,19 @@ class VideoWriter:
         """
         if self._output is None or self._copier is None:
             raise RuntimeError("VideoWriter.write outside of its with block")
-        native = frame.native
-        if (native.height, native.width) != self._like.size:
-            raise ValueError(f"frame {frame.index} is {native.width}x{native.height}, the video {self._like.size[::-1]}")
-        if native.format.name != self.plan.pix_fmt:
-            native = _converted(native, self.plan.pix_fmt)
-        if self._expected.count == 0 and frame.pts < 0 and self._format in _QUICKTIME:
-            # Players hide what lies before zero in these containers; sound may, it is the encoder's run-up.
-            self._shift = -frame.pts
-            self._copier.shift = self._shift * frame.time_base
-        native.pts, native.time_base = frame.pts + self._shift, frame.time_base
-        native.pict_type = 0  # the decoder's picture types would be taken as orders by the encoder
+        native = encodable(frame, self._like, self.plan)
+        self._begin_at(frame.pts)
+        native.pts = frame.pts + self._shift
         self._expected.add(frame.pts * frame.time_base)
         self._encode(native)
+
+    def _begin_at(self, pts: int) -> None:
+        """Sets, by the first pts, what is added to all."""
+        assert self._copier is not None
+        if self._expected.count == 0 and pts < 0 and self._format in _QUICKTIME:
+            # Players hide what lies before zero in these containers; sound may, it is the encoder's run-up.
+            self._shift = -pts
+            self._copier.shift = self._shift * self._like.time_base
 
     def _open(self) -> None:
         like = self._like
@@ -165,21 +165,32 @@ class VideoWriter:
         return options
 
     def _encode(self, native: av.VideoFrame | None) -> None:
-        assert self._copier is not None
         try:
             for packet in self._stream.encode(native):
-                if packet.dts is not None:
-                    self._copier.copy_until(packet.dts * packet.time_base)
-                self._output.mux_one(packet)
+                self._mux(packet)
         except (FFmpegError, OSError) as error:
             raise atomic.write_error(self._target, error) from error
+
+    def _mux(self, packet: av.Packet) -> None:
+        """Writes a packet of the video after those of other streams that are due before it."""
+        assert self._copier is not None
+        if packet.dts is not None:
+            self._copier.copy_until(packet.dts * packet.time_base)
+        self._output.mux_one(packet)
+
+    def _flush(self) -> None:
+        """Writes what the encoder still holds."""
+        self._encode(None)
+
+    def _inspect(self, written: Path) -> None:
+        """A last look at the finished file before it takes its place; for writers that promise more."""
 
     def _finish(self) -> None:
         assert self._copier is not None
         assert self._temporary is not None
         if self._expected.count == 0:
             raise OutputError(f"{self._target}: no frame was written")
-        self._encode(None)
+        self._flush()
         try:
             self._copier.copy_until(None)
             self._output.close()
@@ -189,6 +200,7 @@ class VideoWriter:
         self._copier.close()
         self._expected.chapters = self._copier.chapters
         verify(self._temporary, self._target, self._like, self._expected, self.warnings)
+        self._inspect(self._temporary)
         atomic.commit(self._temporary, self._target, overwrite=self._overwrite)
 
     def _abort(self) -> None:
@@ -222,6 +234,18 @@ def _joined(tags: dict[str, str], added: dict[str, str]) -> dict[str, str]:
         there = next((known for known in joined if known.lower() == key.lower()), None)
         joined[there or key] = f"{joined[there]}; {value}" if there and value not in joined[there] else value
     return joined
+
+
+def encodable(frame: Frame, like: VideoInfo, plan: EncoderPlan) -> av.VideoFrame:
+    """The frame as the encoder of ``plan`` takes it. Raises ValueError for one of another size than ``like``."""
+    native = frame.native
+    if (native.height, native.width) != like.size:
+        raise ValueError(f"frame {frame.index} is {native.width}x{native.height}, the video {like.size[::-1]}")
+    if native.format.name != plan.pix_fmt:
+        native = _converted(native, plan.pix_fmt)
+    native.pts, native.time_base = frame.pts, frame.time_base
+    native.pict_type = 0  # the decoder's picture types would be taken as orders by the encoder
+    return native
 
 
 def _converted(native: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:

@@ -1,0 +1,349 @@
+"""The live loop: the chain of the house without look-ahead, newest picture first, and what is shown of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidunmask.errors import VidunmaskError
+from vidunmask.flow import ticking
+from vidunmask.pipelines.build import Parts, build
+from vidunmask.pipelines.config import Config
+from vidunmask.pipelines.live.chain import THREADS, Chain, Output, sharing_cores, warm_up
+from vidunmask.pipelines.live.config import LiveConfig
+from vidunmask.pipelines.live.pace import Governor, Level, Meter, Pace, Stats, levels
+from vidunmask.pipelines.live.sinks import NetworkStream, Pictures, Recorder, Sinks, VirtualCamera, fresh_name
+from vidunmask.pipelines.live.view import Figures, View, compose, strip_height
+from vidunmask.pipelines.report import Stopwatch
+from vidunmask.types import ByteArray, Frame
+from vidunmask.video.camera import Mode, open_source
+from vidunmask.video.live import LiveSource
+from vidunmask.video.pixels import Preview
+
+if TYPE_CHECKING:
+    from vidunmask.pipelines.live.window import Window
+
+log = logging.getLogger(__name__)
+
+_ENDED = "the source ended"
+_TICK = 0.02  # seconds after which the window is looked after even where no picture has come
+_SHOWN_SIDE = 1280  # longer side of the window's picture in pixels; larger ones are shown smaller
+
+
+@dataclass(frozen=True, slots=True)
+class LiveReport:
+    """The outcome of a live run."""
+
+    source: str
+    captured: int
+    shown: int
+    seconds: float  # from the first picture shown to the last
+    p50: float  # milliseconds from capture to display
+    p95: float
+    level: int  # what was given up at the end; 0 for nothing
+    changes: int  # how often that changed
+    stages: Mapping[str, float]  # milliseconds of work for a picture, by stage
+    outcomes: tuple[str, ...]  # a line for every recording, stream and camera
+    why: str  # it ended
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second that came out."""
+        return (self.shown - 1) / self.seconds if self.seconds > 0 else 0.0
+
+    def __str__(self) -> str:
+        lost = max(0, self.captured - self.shown)
+        return (
+            f"{self.source}: {self.shown} pictures in {self.seconds:.1f} s, {self.rate:.1f} a second, {lost} left out, "
+            f"latency {self.p50:.0f} ms (p95 {self.p95:.0f} ms); {self.why}"
+        )
+
+
+def run(
+    live: LiveConfig, config: Config | None = None, *, parts: Parts | None = None, say: Callable[[str], None] | None = None
+) -> LiveReport:
+    """Runs live mode until the source ends, the viewer quits or ``live.duration`` is over.
+
+    ``parts`` from `build.build` may be reused. ``say`` gets what is worth a line: what became of recordings and streams, also
+    where the run ends in an error. Raises a VidunmaskError where the source is lost or nothing can come out; recordings are
+    finished and kept all the same, after KeyboardInterrupt too.
+    """
+    config = config or Config()
+    say = say or (lambda line: None)
+    sinks = Sinks(window=live.window)
+    session: _Session | None = None
+    report: LiveReport | None = None
+    if live.window:
+        from vidunmask.pipelines.live.window import check_display
+
+        check_display()
+    try:
+        with ExitStack() as stack:
+            mode = Mode(live.size, live.rate, live.input_format)
+            source = stack.enter_context(
+                open_source(
+                    live.source, mode=mode, backend=live.backend, timeout=live.timeout, reconnect=live.reconnect, loop=live.loop
+                )
+            )
+            for warning in source.warnings:
+                log.warning("%s", warning)
+            log.info("%s: %dx%d %s", source.name, *source.info.size[::-1], source.info.pix_fmt)
+            stack.callback(sinks.close)
+            stack.enter_context(sharing_cores())
+            session = _Session(live, config, source, sinks, parts, say)
+            report = session.run(stack)
+    finally:
+        for outcome in sinks.outcomes:
+            say(outcome)
+        if report is None and session is not None and session.report().shown:
+            say(str(session.report()))
+    if sinks.failed:
+        raise sinks.failed[0]
+    return replace(report, outcomes=tuple(sinks.outcomes))
+
+
+class _Session:
+    """One run, from the opened source to the report."""
+
+    def __init__(
+        self,
+        live: LiveConfig,
+        config: Config,
+        source: LiveSource,
+        sinks: Sinks,
+        parts: Parts | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._live, self._config, self._source, self._sinks, self._say = live, config, source, sinks, say
+        self._preview = Preview()
+        self._view = View(split=live.split, overlay=live.overlay)
+        self._watch, self._meter, self._pace = Stopwatch(), Meter(), Pace()
+        self._changes = 0
+        self._first_at = self._last_at = 0.0  # clock of the first and the last picture shown
+        self._recorder: Recorder | None = None
+        self._recording_since = 0.0
+        self._pictures: Pictures | None = None
+        self._window: Window | None = None
+        self._last: Output | None = None
+        self._why = _ENDED
+        self._resumed = float("-inf")
+        like = replace(source.info, codec="")  # recordings are H.264 wherever the file holds it
+        self._like = like
+        # Targets and encoders that will not do are known before the networks are loaded.
+        if live.record is not None:
+            self._record(live.record)
+        if live.stream is not None:
+            sinks.add(NetworkStream(live.stream, like))
+        if live.virtual_camera is not None:
+            sinks.add(VirtualCamera(live.virtual_camera, like))
+        parts = parts or build(config)
+        warm_up(parts)
+        steps = levels(config.detect_every)
+        self._governor = Governor(steps[:1] if live.fixed else steps)
+        self._chain = Chain(source, parts, config, self._governor.level, self._watch)
+
+    def run(self, stack: ExitStack) -> LiveReport:
+        """Shows pictures until something ends it; what is opened is closed by ``stack``."""
+        live, source = self._live, self._source
+        stats = stack.enter_context(Stats.open(live.stats, live.stats_every)) if live.stats is not None else None
+        if live.window:
+            from vidunmask.pipelines.live.window import Window
+
+            height, width = source.info.display_size
+            factor = min(1.0, _SHOWN_SIDE / max(height, width))
+            size = round(height * factor), round(width * factor)
+            self._window = Window(f"vidunmask: {source.name}", (size[0] + strip_height(size[1], size[0]), size[1]))
+            stack.callback(self._window.close)
+        outputs = stack.enter_context(closing(ticking(self._chain.outputs(self._before_side), _TICK, stop=self._stop)))
+        looked = said = time.monotonic()
+        for output in outputs:
+            now = time.monotonic()
+            if output is not None and source.age(output.frame) <= now - self._resumed:
+                with self._watch.timing("show"):
+                    self._show(output)
+                self._last_at = time.monotonic()
+                if self._meter.shown == 0:
+                    self._first_at = said = self._last_at
+                    if stats is not None:
+                        stats.start(said)
+                latency = source.age(output.frame)
+                self._meter.show(self._last_at, latency)
+                if stats is not None:
+                    stats.add(latency)
+            elif self._window is not None:
+                self._redraw_waiting()
+            if output is not None:
+                self._chain.done()
+            self._last = output or self._last
+            if self._meter.shown and now - looked >= 1.0:
+                looked = now
+                self._look(now, settled=now - self._first_at >= 4.0)
+                if self._window is None and now - said >= 30.0:
+                    said = now
+                    self._say(self._line(now - self._first_at))
+            if stats is not None and self._meter.shown:
+                faces = len(self._last.faces) if self._last is not None else 0
+                stats.write_when_due(now, source.captured, self._governor.at, faces)
+            if self._over(now - self._first_at):
+                break
+        return self.report()
+
+    def report(self) -> LiveReport:
+        """What the run has come to so far."""
+        return LiveReport(
+            source=self._source.name, captured=self._source.captured, shown=self._meter.shown,
+            seconds=self._last_at - self._first_at,
+            p50=self._meter.total.percentile(0.5), p95=self._meter.total.percentile(0.95),
+            level=self._governor.at, changes=self._changes, stages=self._stages(), outcomes=(), why=self._why,
+        )  # fmt: skip
+
+    def _stop(self) -> None:
+        """Lets nothing wait any more, or closing the chain would wait with it."""
+        self._source.stop()
+        self._chain.stop()
+
+    def _over(self, seconds: float) -> bool:
+        """Whether it is time to stop; also does what the keys say, as long as the run is paused."""
+        if self._window is not None:
+            self._obey(self._window.keys())
+            while self._view.paused and self._why == _ENDED and not self._window.closed:
+                self._redraw()
+                time.sleep(0.03)
+                self._obey(self._window.keys())
+            if self._window.closed:
+                self._why = "the window was closed"
+        if self._live.duration is not None and self._meter.shown and seconds >= self._live.duration:
+            self._why = f"{self._live.duration:g} s are over"
+        if self._window is None and not self._sinks and self._live.stats is None:
+            self._why = "nothing is left that takes the pictures"
+        return self._why != _ENDED
+
+    def _look(self, now: float, *, settled: bool) -> None:
+        """Measures the pace, and changes what is spent where that is needed."""
+        spent = dict(self._watch.seconds)
+        worked = {thread: sum(spent.get(name, 0.0) for name in names) for thread, names in THREADS.items()}
+        self._pace = self._meter.look(now, self._source.captured, worked)
+        if settled:
+            self._chain.hurry(self._pace.shown < Governor.BEHIND * self._pace.captured)
+        level = self._governor.step(now, self._pace) if settled else None
+        if level is not None:
+            self._change(level)
+
+    def _change(self, level: Level) -> None:
+        self._changes += 1
+        pace = f"{self._pace.shown:.1f} of {self._pace.captured:.1f} pictures a second"
+        word = "to keep up" if self._governor.at else "everything again"
+        log.warning("%s came out; %s: %s", pace, word, level)
+        self._chain.change(level)
+
+    # What is shown
+
+    def _before_side(self) -> int:
+        return _SHOWN_SIDE if self._window is not None and self._view.needs_before else 0
+
+    def _show(self, output: Output) -> None:
+        self._sinks.push(output.frame)
+        if self._window is not None:
+            self._window.show(self._picture(output))
+            self._obey(self._window.keys())
+
+    def _picture(self, output: Output, waiting: str | None = None) -> ByteArray:
+        after, frame_to_shown = self._preview.rgb(output.frame, _SHOWN_SIDE)
+        return compose(after, output.before, self._view, output.faces, frame_to_shown, self._figures(waiting))
+
+    def _stages(self) -> dict[str, float]:
+        """Milliseconds of work for a picture, by stage, in the order of the chain."""
+        spent = dict(self._watch.seconds)
+        names = (name for stages in THREADS.values() for name in stages if name in spent)
+        return {name: 1000 * spent[name] / max(1, self._meter.shown) for name in names}
+
+    def _figures(self, waiting: str | None) -> Figures:
+        return Figures(
+            captured=self._pace.captured, shown=self._pace.shown, p50=self._pace.p50, p95=self._pace.p95,
+            reduced=f"to keep up: {self._governor.level}" if self._governor.at else "",
+            recording=time.monotonic() - self._recording_since if self._recorder is not None else None,
+            waiting=waiting, stages=self._stages(),
+        )  # fmt: skip
+
+    def _redraw(self) -> None:
+        if self._window is not None and self._last is not None:
+            self._window.show(self._picture(self._last, self._source.waiting))
+
+    def _redraw_waiting(self) -> None:
+        if self._source.waiting:
+            self._redraw()
+
+    def _line(self, seconds: float) -> str:
+        pace = self._pace
+        return (
+            f"{seconds:.0f} s: {pace.shown:.1f} of {pace.captured:.1f} pictures a second, "
+            f"latency {pace.p50:.0f} ms (p95 {pace.p95:.0f} ms)"
+        )
+
+    # Keys
+
+    def _obey(self, keys: Iterable[str]) -> None:
+        view = self._view
+        for key in keys:
+            if key in ("q", "\x1b"):
+                self._why = "stopped by the viewer"
+            elif key == " ":
+                view.paused = not view.paused
+                self._resumed = time.monotonic()
+            elif key == "b":
+                view.before, view.split = not view.before, False
+            elif key == "s":
+                view.split, view.before = not view.split, False
+            elif key == "o":
+                view.overlay = not view.overlay
+            elif key == "h":
+                view.help = not view.help
+            elif key == "p":
+                self._save_picture()
+            elif key == "r":
+                self._toggle_recording()
+
+    def _save_picture(self) -> None:
+        if self._last is not None:
+            if self._pictures is None:
+                self._pictures = Pictures(self._live.folder)
+                self._sinks.add(_Quiet(self._pictures))
+            try:
+                self._pictures.push(self._last.frame)
+            except VidunmaskError as error:
+                log.warning("%s", error)
+
+    def _toggle_recording(self) -> None:
+        if self._recorder is not None:
+            self._sinks.finish(self._recorder)
+            self._recorder = None
+            return
+        try:
+            self._record(fresh_name(self._live.folder, ".mp4"))
+        except VidunmaskError as error:  # the run goes on without
+            log.warning("%s", error)
+
+    def _record(self, path: Path) -> None:
+        self._recorder = Recorder(path, self._like, self._config)
+        self._recording_since = time.monotonic()
+        self._sinks.add(self._recorder)
+
+
+class _Quiet:
+    """Pictures among the sinks: closed with them, but given no picture that nobody asked for."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.name, self.dropped = pictures.name, 0
+        self._pictures = pictures
+
+    def push(self, frame: Frame) -> None:
+        """Nothing."""
+
+    def close(self) -> str:
+        """Waits for the pictures under way."""
+        return self._pictures.close()

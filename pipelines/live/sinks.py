@@ -1,0 +1,375 @@
+"""Where pictures go beside the window: a recording, a virtual camera, a network stream, single pictures.
+
+Each has a thread of its own and a short queue. A sink that is too slow loses pictures, it never holds the others up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, Protocol
+
+from vidunmask.errors import DeviceError, OutputError, VidunmaskError
+from vidunmask.flow import Outlet
+from vidunmask.pipelines.config import Config
+from vidunmask.pipelines.remove import SYNTHESIZED, provenance
+from vidunmask.types import Frame
+from vidunmask.video import atomic
+from vidunmask.video.info import VideoInfo
+
+log = logging.getLogger(__name__)
+
+_QUEUE_BYTES = 96 << 20
+_PATIENCE = 8.0  # seconds that a stream or a virtual camera gets to finish
+
+
+class Sink(Protocol):
+    """Takes finished pictures."""
+
+    name: str
+
+    @property
+    def dropped(self) -> int:
+        """Pictures it was too slow for."""
+        ...
+
+    def push(self, frame: Frame) -> None:
+        """Takes a picture without waiting; raises a VidunmaskError where the sink has failed."""
+        ...
+
+    def close(self) -> str:
+        """Finishes; returns what came of it, in one line, or raises a VidunmaskError."""
+        ...
+
+
+class Recorder:
+    """Writes a file with the times of the wall clock, counted from its first picture; the file appears when it is closed."""
+
+    def __init__(self, path: Path, like: VideoInfo, config: Config) -> None:
+        """Checks target and encoder; raises UsageError, OutputError or DeviceError."""
+        from vidunmask.video.writer import VideoWriter
+
+        # What a file to file run takes would cost more than the networks do.
+        fast = config.preset or ("ultrafast" if config.codec is None else None)
+        crf = config.crf if config.crf is not None or config.codec is not None else 20
+        self._writer = VideoWriter(
+            path, like, codec=config.codec, crf=crf, preset=fast, pix_fmt=config.pix_fmt,
+            overwrite=config.overwrite, metadata=provenance(),
+        )  # fmt: skip
+        self.name = str(path)
+        self._written = 0
+        self._length = 0.0
+        self._outlet: Outlet[Frame] = Outlet(self._write, max_items=60, max_bytes=_QUEUE_BYTES)
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that the encoder was too slow for."""
+        return self._outlet.dropped
+
+    def push(self, frame: Frame) -> None:
+        """Queues a picture."""
+        self._outlet.push(frame)
+
+    def _write(self, frames: Iterator[Frame]) -> None:
+        first = next(frames, None)
+        if first is None:
+            return
+        start = first.pts
+        with self._writer as writer:
+            frame: Frame | None = first
+            while frame is not None:
+                writer.write(replace(frame, pts=frame.pts - start))
+                self._written += 1
+                self._length = float((frame.pts - start) * frame.time_base)
+                frame = next(frames, None)
+
+    def close(self) -> str:
+        """Finishes the file and puts it in its place."""
+        self._outlet.close()
+        if not self._written:
+            return f"{self.name}: nothing was recorded, no picture had come"
+        for warning in self._writer.warnings:
+            log.info("%s", warning)
+        lost = f", {self.dropped} pictures lost to a slow encoder" if self.dropped else ""
+        return f"{self.name}: {self._written} pictures, {self._length:.1f} s recorded{lost}"
+
+
+class VirtualCamera:
+    """Feeds a virtual camera, so that other programs see the pictures as those of a camera (pyvirtualcam)."""
+
+    def __init__(self, device: str, like: VideoInfo) -> None:
+        """Opens it; raises DeviceError with the remedy where there is none."""
+        try:
+            import pyvirtualcam
+        except ImportError as error:
+            raise DeviceError("--virtual-camera: needs pyvirtualcam; pip install 'vidunmask[live]'") from error
+        height, width = like.display_size
+        try:
+            self._camera: Any = pyvirtualcam.Camera(
+                width=width, height=height, fps=float(like.average_rate or 30), fmt=pyvirtualcam.PixelFormat.RGB,
+                device=device or None,
+            )  # fmt: skip
+        except (RuntimeError, ValueError) as error:
+            raise DeviceError(
+                f"--virtual-camera: {device or 'none'} cannot be opened ({_one_line(error).split('.')[0]}); "
+                "on Linux load v4l2loopback (modprobe v4l2loopback exclusive_caps=1), elsewhere install OBS"
+            ) from error
+        self.name = f"virtual camera {self._camera.device}"
+        self._side = max(like.display_size)
+        self._sent = 0
+        self._outlet: Outlet[Frame] = Outlet(self._send, max_items=1)
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that the device was too slow for."""
+        return self._outlet.dropped
+
+    def push(self, frame: Frame) -> None:
+        """Shows a picture next."""
+        self._outlet.push(frame)
+
+    def _send(self, frames: Iterator[Frame]) -> None:
+        from vidunmask.video import pixels
+
+        preview = pixels.Preview()
+        for frame in frames:
+            image, _ = preview.rgb(frame, self._side)
+            try:
+                self._camera.send(image)
+            except (RuntimeError, OSError, ValueError) as error:
+                raise OutputError(f"{self.name}: takes no more pictures ({_one_line(error)})") from error
+            self._sent += 1
+
+    def close(self) -> str:
+        """Takes the camera away."""
+        try:
+            self._outlet.close(_PATIENCE)
+        finally:
+            self._camera.close()
+        return f"{self.name}: {self._sent} pictures"
+
+
+class NetworkStream:
+    """Sends the pictures through an ffmpeg process to RTMP, RTSP, UDP, SRT or HTTP, or as an HLS playlist."""
+
+    def __init__(self, url: str, like: VideoInfo) -> None:
+        """Starts ffmpeg; raises DeviceError where there is none."""
+        self.name = self._url = url
+        self._like = like
+        self._side = max(like.display_size)
+        self._said: Any = TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
+        self._process: Any = self._start()
+        self._sent = 0
+        self._outlet: Outlet[Frame] = Outlet(self._send, max_items=8, max_bytes=_QUEUE_BYTES)
+
+    def _start(self) -> Any:
+        import subprocess
+
+        import ffmpeg
+
+        from vidunmask.video.ffmpeg import executable
+
+        height, width = self._like.display_size
+        rate = self._like.average_rate or Fraction(30)
+        given = ffmpeg.input(
+            "pipe:", format="rawvideo", pix_fmt="rgb24", video_size=(width, height), framerate=str(rate),
+            use_wallclock_as_timestamps=1,
+        )  # fmt: skip
+        options: dict[str, Any] = {
+            "vcodec": "libx264", "preset": "ultrafast", "tune": "zerolatency", "pix_fmt": "yuv420p",
+            "vf": "pad=ceil(iw/2)*2:ceil(ih/2)*2", "g": max(1, round(2 * rate)), "crf": 23,
+            "metadata": f"comment={SYNTHESIZED}", **stream_options(self._url),
+        }  # fmt: skip
+        graph = ffmpeg.output(given, self._url, **options).global_args("-nostats", "-v", "error", "-y")
+        command = ffmpeg.compile(graph, cmd=executable())
+        # A session of its own: Ctrl-C at the terminal must not reach it before its last pictures have.
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True
+        )
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that the line or the encoder was too slow for."""
+        return self._outlet.dropped
+
+    def push(self, frame: Frame) -> None:
+        """Queues a picture."""
+        if self._process.poll() is not None:
+            raise self._failed()
+        self._outlet.push(frame)
+
+    def _send(self, frames: Iterator[Frame]) -> None:
+        from vidunmask.video import pixels
+
+        preview = pixels.Preview()
+        for frame in frames:
+            image, _ = preview.rgb(frame, self._side)
+            try:
+                self._process.stdin.write(image.data)
+                self._process.stdin.flush()
+            except (OSError, ValueError) as error:
+                raise self._failed() from error
+            self._sent += 1
+
+    def _failed(self) -> OutputError:
+        with contextlib.suppress(OSError, ValueError):
+            self._said.seek(0)
+            lines = [line for line in self._said.read().decode(errors="replace").strip().splitlines() if line]
+            if lines:
+                return OutputError(f"--stream {self._url}: ffmpeg gave up ({lines[0]})")
+        return OutputError(f"--stream {self._url}: ffmpeg gave up")
+
+    def close(self) -> str:
+        """Ends the stream; ffmpeg is killed where it does not end by itself."""
+        import subprocess
+
+        try:
+            deadline = time.monotonic() + _PATIENCE
+            finished = self._outlet.close(_PATIENCE)
+            with contextlib.suppress(OSError, ValueError):
+                if finished:
+                    self._process.stdin.close()
+            try:
+                code = self._process.wait(max(0.1, deadline - time.monotonic()) if finished else 0.1)
+            except subprocess.TimeoutExpired:
+                return f"{self.name}: {self._sent} pictures sent, the far end did not take the last of them"
+            if code != 0 and self._sent:
+                raise self._failed()
+            return f"{self.name}: {self._sent} pictures sent" + (f", {self.dropped} lost" if self.dropped else "")
+        finally:
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+            self._said.close()
+
+
+def stream_options(url: str) -> dict[str, Any]:
+    """ffmpeg's options for the protocol of a URL or the path of a playlist."""
+    scheme = url.split("://", 1)[0].lower() if "://" in url else ""
+    if scheme in ("rtmp", "rtmps"):
+        return {"format": "flv"}
+    if scheme == "rtsp":
+        return {"format": "rtsp", "rtsp_transport": "tcp"}
+    if not scheme:
+        return {"format": "hls", "hls_time": 2, "hls_list_size": 6, "hls_flags": "delete_segments"}
+    if scheme in ("http", "https") and url.lower().endswith(".m3u8"):
+        return {"format": "hls", "hls_time": 2, "hls_list_size": 6, "method": "PUT"}
+    return {"format": "mpegts", "muxdelay": 0}
+
+
+class Pictures:
+    """Saves single pictures as PNG, in the folder that is given, under the time of day."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = str(folder)
+        self._folder = folder
+        self._saved = 0
+        self._outlet: Outlet[Frame] = Outlet(self._save, max_items=4, max_bytes=_QUEUE_BYTES)
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that were not saved."""
+        return self._outlet.dropped
+
+    def push(self, frame: Frame) -> None:
+        """Saves a picture soon."""
+        self._outlet.push(frame)
+
+    def _save(self, frames: Iterator[Frame]) -> None:
+        from PIL import Image
+        from PIL.PngImagePlugin import PngInfo
+
+        from vidunmask.video import pixels
+
+        for frame in frames:
+            image, _ = pixels.small_rgb(frame, max(frame.display_size))
+            tags = PngInfo()
+            for key, value in provenance().items():
+                tags.add_text(key, value)
+            path = fresh_name(self._folder, ".png")
+            with atomic.replacing(path, overwrite=False) as temporary:
+                Image.fromarray(image).save(temporary, format="PNG", pnginfo=tags)
+            self._saved += 1
+            log.info("%s: saved", path)
+
+    def close(self) -> str:
+        """Waits for the pictures under way."""
+        self._outlet.close()
+        return f"{self.name}: {self._saved} pictures saved" if self._saved else ""
+
+
+def fresh_name(folder: Path, suffix: str) -> Path:
+    """A path in ``folder`` that does not exist, named by the time of day."""
+    stem = f"vidunmask-{datetime.now():%Y%m%d-%H%M%S}"
+    path = folder / f"{stem}{suffix}"
+    number = 2
+    while path.exists():
+        path = folder / f"{stem}-{number}{suffix}"
+        number += 1
+    return path
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class Sinks:
+    """All sinks of a run. One that fails is named and left out, the others go on; `close` finishes every one.
+
+    window: whether there is a window beside them, so that the run goes on even without any.
+    """
+
+    def __init__(self, *, window: bool = False) -> None:
+        self._window = window
+        self._sinks: list[Sink] = []
+        self.failed: list[VidunmaskError] = []
+        self.outcomes: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._sinks)
+
+    def add(self, sink: Sink) -> None:
+        """From now on this one gets the pictures too."""
+        self._sinks.append(sink)
+
+    def push(self, frame: Frame) -> None:
+        """Hands a picture to all."""
+        for sink in list(self._sinks):
+            try:
+                sink.push(frame)
+            except VidunmaskError as error:
+                self._give_up(sink, error)
+
+    def _give_up(self, sink: Sink, error: VidunmaskError) -> None:
+        self._sinks.remove(sink)
+        if self._window or self._sinks:  # else the error ends the run, and is said then
+            log.warning("%s", error)
+        self.failed.append(error)
+        with contextlib.suppress(VidunmaskError):
+            sink.close()
+
+    def finish(self, sink: Sink) -> None:
+        """Closes one and notes what came of it."""
+        if sink in self._sinks:
+            self._sinks.remove(sink)
+            try:
+                outcome = sink.close()
+            except VidunmaskError as error:
+                if self._window or self._sinks:
+                    log.warning("%s", error)
+                self.failed.append(error)
+            else:
+                if outcome:
+                    self.outcomes.append(outcome)
+
+    def close(self) -> None:
+        """Closes all."""
+        for sink in list(self._sinks):
+            self.finish(sink)

@@ -1,0 +1,324 @@
+"""Live mode as a whole: a file at its own pace or a loopback stream in, recordings and streams out."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vidunmask.errors import InputError, OutputError
+from vidunmask.pipelines.build import build
+from vidunmask.pipelines.config import Config
+from vidunmask.pipelines.live.config import LiveConfig
+from vidunmask.pipelines.live.program import run
+
+COMMAND = [sys.executable, "-m", "vidunmask.pipelines.cli", "live"]
+
+
+@pytest.fixture(scope="module")
+def config(weights):
+    return Config(segmenter=weights.everywhere, inpainter=weights.inpainter, device="cpu", overwrite=True)
+
+
+@pytest.fixture(scope="module")
+def parts(config):
+    return build(config)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind():
+    before = threading.active_count()
+    yield
+    assert threading.active_count() <= before
+    assert children() == []
+
+
+def children():
+    listed = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=False)
+    return [line for line in listed.stdout.splitlines() if line.strip() and not line.strip().endswith(" ps")]
+
+
+def ffmpeg():
+    import imageio_ffmpeg
+
+    return imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def times_of(path):
+    with av.open(str(path)) as container:
+        return [float(frame.time) for frame in container.decode(video=0)]
+
+
+def test_a_file_is_recorded_with_the_times_of_the_wall_clock(clip, tmp_path, config, parts):
+    said = []
+    live = LiveConfig(
+        source=str(clip), window=False, record=tmp_path / "out.mp4", stats=tmp_path / "stats.csv", stats_every=0.2, loop=True,
+        duration=1.5,
+    )  # fmt: skip
+    report = run(live, config, parts=parts, say=said.append)
+    times = times_of(tmp_path / "out.mp4")
+    assert len(times) == report.shown > 10
+    assert times[0] == 0
+    assert abs(times[-1] - report.seconds) < 0.5  # the one by capture, the other by display
+    assert 1.4 < report.seconds < 2.5
+    assert report.captured >= report.shown
+    assert 0 < report.p50 <= report.p95 < 2000
+    assert "out.mp4" in said[-1]
+    assert "1.5 s are over" in str(report)
+    assert {"detect", "segment", "inpaint", "blend"} <= set(report.stages)
+    header, *lines = (tmp_path / "stats.csv").read_text().splitlines()
+    assert header.split(",")[:4] == ["seconds", "captured", "shown", "rate"]
+    assert len(lines) >= 4
+    assert all(len(line.split(",")) == len(header.split(",")) for line in lines)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert "synthesized" in container.metadata["comment"]
+
+
+def test_the_masks_are_gone_and_the_rest_is_as_it_was(clip, tmp_path, config, parts):
+    live = LiveConfig(source=str(clip), loop=True, duration=4, window=False, record=tmp_path / "out.mkv")
+    run(live, Config(**{**as_dict(config), "crf": 1}), parts=parts)
+    with av.open(str(clip)) as a, av.open(str(tmp_path / "out.mkv")) as b:
+        before = [frame.to_ndarray(format="rgb24").astype(int) for frame in a.decode(video=0)]
+        after = [frame.to_ndarray(format="rgb24").astype(int) for frame in b.decode(video=0)]
+    edited = 0
+    for picture in after[-8:]:
+        apart = min((np.abs(picture - other) for other in before), key=lambda change: change[:, :100].mean())
+        assert apart[:, :100].mean() < 3  # beside the face only the encoder
+        edited += apart[150:330, 220:420].max() > 60
+    assert edited  # a loop begins with a cut, after which the face is found anew
+
+
+def as_dict(config):
+    return {name: getattr(config, name) for name in config.__dataclass_fields__}
+
+
+def test_a_stream_goes_out_and_comes_back_in(clip, tmp_path, config, parts):
+    """Sent over UDP by one run and received by another, which ends when the first one stops."""
+    url = "udp://127.0.0.1:56411"
+    received = []
+
+    def receive():
+        try:
+            run(LiveConfig(source=url, timeout=3, window=False, record=tmp_path / "got.mkv"), config, parts=build(config))
+        except InputError as error:
+            received.append(str(error))
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    run(LiveConfig(source=str(clip), loop=True, window=False, stream=f"{url}?pkt_size=1316", duration=6), config, parts=parts)
+    thread.join(30)
+    assert "stalled" in received[0]
+    assert len(times_of(tmp_path / "got.mkv")) > 5  # what came before it stalled is kept
+    with av.open(str(tmp_path / "got.mkv")) as container, av.open(str(clip)) as original:
+        stream, like = container.streams.video[0], original.streams.video[0]
+        assert (stream.width, stream.height) == (like.width, like.height)
+
+
+def test_an_hls_playlist_is_written(clip, tmp_path, config, parts):
+    live = LiveConfig(source=str(clip), loop=True, window=False, stream=str(tmp_path / "live.m3u8"), duration=2.5)
+    said = []
+    run(live, config, parts=parts, say=said.append)
+    assert "pictures sent" in said[-1]
+    assert "#EXTM3U" in (tmp_path / "live.m3u8").read_text()
+    assert len(times_of(tmp_path / "live.m3u8")) > 5
+
+
+def test_a_stream_that_nobody_takes_does_not_spoil_the_recording(clip, tmp_path, config, parts, caplog):
+    live = LiveConfig(
+        source=str(clip), loop=True, window=False, stream="rtmp://127.0.0.1:1/live/x", record=tmp_path / "out.mp4", duration=2
+    )
+    with pytest.raises(OutputError, match=r"--stream rtmp://127.0.0.1:1/live/x: ffmpeg gave up \(.*refused"):
+        run(live, config, parts=parts)
+    times = times_of(tmp_path / "out.mp4")
+    assert times[-1] > 1.0
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_target_that_cannot_be_is_known_before_the_networks_are_loaded(clip, tmp_path, config):
+    with pytest.raises(OutputError, match="does not exist"):
+        run(LiveConfig(source=str(clip), window=False, record=tmp_path / "no" / "out.mp4"), config)
+
+
+def test_no_display_is_one_line_and_its_code(clip, tmp_path, monkeypatch):
+    environment = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    result = subprocess.run([*COMMAND, "--source", clip], capture_output=True, text=True, timeout=60, env=environment)
+    assert result.returncode == 5
+    assert "--no-window" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminated"])
+def test_a_run_that_is_stopped_keeps_its_recording(clip, tmp_path, weights, number, code):
+    command = [
+        *COMMAND, "--source", clip, "--loop", "--no-window", "--record", tmp_path / "out.mp4", "--stats", tmp_path / "s.csv",
+        "--stats-every", "0.2", "--segmenter", weights.everywhere, "--inpainter", weights.inpainter, "--device", "cpu",
+    ]  # fmt: skip
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and (
+            not (tmp_path / "s.csv").exists() or (tmp_path / "s.csv").read_text().count("\n") < 5
+        ):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        said = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == code, said
+    assert "Traceback" not in said
+    assert said.strip().splitlines()[-1].endswith("recordings are finished and kept")
+    assert len(times_of(tmp_path / "out.mp4")) > 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "s.csv"]
+
+
+@pytest.fixture
+def display(tmp_path):
+    """A screen of its own; the number is found by the server."""
+    if shutil.which("Xvfb") is None or shutil.which("xdotool") is None:
+        pytest.skip("Xvfb or xdotool is not installed")
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1000x800x24", "-noreset"],
+        pass_fds=[write],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        number = pipe.readline().strip()
+    yield f":{number}"
+    server.terminate()
+    server.wait()
+
+
+def test_the_window_obeys_its_keys(clip, tmp_path, weights, display):
+    command = [
+        *COMMAND, "--source", clip, "--loop", "--folder", tmp_path, "--duration", "60",
+        "--segmenter", weights.everywhere, "--inpainter", weights.inpainter, "--device", "cpu",
+    ]  # fmt: skip
+    environment = {**os.environ, "DISPLAY": display, "QT_QPA_PLATFORM": "xcb"}
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True, env=environment)
+
+    def xdotool(*arguments):
+        done = subprocess.run(["xdotool", *arguments], capture_output=True, text=True, env=environment, check=False)
+        return done.stdout.split()
+
+    def until(what, seconds=40):
+        deadline = time.monotonic() + seconds
+        while not (found := what()):
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "nothing happened"
+            time.sleep(0.1)
+        return found
+
+    try:
+        name = until(lambda: xdotool("search", "--name", "vidunmask:"))[-1]
+        time.sleep(1.5)
+        xdotool("windowfocus", name)
+        for key in ("s", "o", "b", "h", "space", "space", "p"):  # views, a pause, a picture
+            xdotool("key", key)
+            time.sleep(0.4)  # OpenCV keeps only the last key between two looks
+        until(lambda: list(tmp_path.glob("vidunmask-*.png")))
+        xdotool("key", "r")
+        time.sleep(1.5)
+        xdotool("key", "r")
+        until(lambda: list(tmp_path.glob("vidunmask-*.mp4")))
+        xdotool("key", "q")
+        said = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, said
+    assert "stopped by the viewer" in said
+    assert "recorded" in said
+    assert len(times_of(next(tmp_path.glob("vidunmask-*.mp4")))) > 2
+
+
+def ask_to_close(display, window):
+    """What a window manager does at a click on the cross: the client message WM_DELETE_WINDOW (ICCCM 4.2.8.1)."""
+    import ctypes
+
+    class Message(ctypes.Structure):
+        _fields_ = [
+            ("type", ctypes.c_int), ("serial", ctypes.c_ulong), ("send_event", ctypes.c_int), ("display", ctypes.c_void_p),
+            ("window", ctypes.c_ulong), ("message_type", ctypes.c_ulong), ("format", ctypes.c_int), ("data", ctypes.c_long * 5),
+            ("room", ctypes.c_long * 12),  # an XEvent is the size of its largest member
+        ]  # fmt: skip
+
+    x = ctypes.CDLL("libX11.so.6")
+    x.XOpenDisplay.restype = ctypes.c_void_p
+    x.XInternAtom.restype = ctypes.c_ulong
+    connection = ctypes.c_void_p(x.XOpenDisplay(display.encode()))
+    protocols, delete = (x.XInternAtom(connection, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW"))
+    message = Message(type=33, window=window, message_type=protocols, format=32)  # 33: ClientMessage
+    message.data[0] = delete
+    x.XSendEvent(connection, ctypes.c_ulong(window), 0, ctypes.c_long(0), ctypes.byref(message))
+    x.XCloseDisplay(connection)
+
+
+def test_a_window_that_is_closed_ends_the_run(clip, tmp_path, weights, display):
+    command = [
+        *COMMAND, "--source", clip, "--loop", "--record", tmp_path / "out.mp4", "--split", "--overlay",
+        "--segmenter", weights.everywhere, "--inpainter", weights.inpainter, "--device", "cpu",
+    ]  # fmt: skip
+    environment = {**os.environ, "DISPLAY": display, "QT_QPA_PLATFORM": "xcb"}
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        deadline = time.monotonic() + 40
+        found = []
+        while not found and time.monotonic() < deadline and process.poll() is None:
+            search = ["xdotool", "search", "--name", "vidunmask:"]
+            found = subprocess.run(search, capture_output=True, text=True, env=environment, check=False).stdout.split()
+            time.sleep(0.1)
+        time.sleep(2)
+        if found:
+            ask_to_close(display, int(found[-1]))
+        said = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, said
+    assert "the window was closed" in said
+    assert len(times_of(tmp_path / "out.mp4")) > 2
+
+
+@pytest.mark.parametrize(("imports", "said"), [("cv2", "there is no display"), ("av, cv2", "import cv2 first")])
+def test_a_window_that_would_never_open_is_an_error(imports, said):
+    code = f"import {imports}; from vidunmask.pipelines.live.window import check_display; check_display()"
+    environment = {**os.environ, "DISPLAY": ":9753", "QT_QPA_PLATFORM": "xcb"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert said in result.stderr
+
+
+def test_every_stage_gives_a_frame_back_before_it_takes_the_next(clip, config, parts):
+    from vidunmask.stages.blend import TemporalBlender, blend
+    from vidunmask.stages.crop import crop
+    from vidunmask.stages.detect import detect
+    from vidunmask.stages.track import Tracker, track
+    from vidunmask.stages.unmask import unmask
+    from vidunmask.video.reader import VideoReader
+
+    taken = []
+
+    def frames(reader):
+        for frame in reader:
+            taken.append(frame.index)
+            yield frame
+
+    with VideoReader(Path(clip)) as reader:
+        tracked = track(detect(frames(reader), parts.detector, look_back=0), Tracker(look_ahead=0))
+        fills = unmask(crop(tracked, look_ahead=0), parts.unmasker, min_faces=1, max_frames=1, look_ahead=0)
+        for number, frame in enumerate(blend(fills, TemporalBlender())):
+            assert frame.index == number
+            assert taken == list(range(number + 1))
+            if number == 8:
+                break

@@ -1,0 +1,79 @@
+"""A small made-up pack of faces and tiny networks, for what measures them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.test_masked_faces import head_landmarks
+from vidunmask.training.pack import MARGIN, SIDE
+
+COUNT = 20
+
+
+@pytest.fixture(scope="session")
+def faces_pack(tmp_path_factory):
+    """Twenty val faces: skin of several tones on a smooth ground, some turned, in two tiers; one without colour."""
+    random = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("faces") / "pack"
+    folder.mkdir()
+    images = np.zeros((COUNT, SIDE, SIDE, 3), np.uint8)
+    landmarks = np.zeros((COUNT, 68, 2), np.float32)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    for index in range(COUNT):
+        landmarks[index] = head_landmarks(yaw=35.0 if index % 5 == 4 else 0.0).numpy() + MARGIN
+        skin = np.array([224, 180, 150]) * (1.0, 0.75, 0.45)[index % 3]
+        face = ((x - SIDE / 2) / 85) ** 2 + ((y - SIDE / 2) / 115) ** 2 < 1
+        ground = np.stack([80 + 60 * np.sin(x / 40 + index), 90 + 50 * np.cos(y / 50), 100 + 0 * x], axis=2)
+        picture = np.where(face[..., None], skin, ground) + random.normal(0, 4, (SIDE, SIDE, 3))
+        images[index] = np.clip(picture, 0, 255)
+    images[7] = images[7].mean(axis=2, keepdims=True)
+    np.save(folder / "images.npy", images)
+    np.savez(
+        folder / "faces.npz",
+        landmarks=landmarks,
+        photo_to_pack=np.tile(np.array([[1.0, 0, MARGIN], [0, 1.0, MARGIN]]), (COUNT, 1, 1)).astype(np.float32),
+        photo_size=np.full((COUNT, 2), 256),
+        photo=np.array([f"{i:02d}.png" for i in range(COUNT)]),
+        split=np.array(["val"] * COUNT),
+        tier=np.array(["A", "B"] * (COUNT // 2)),
+        source=np.array(["made", "made", "found", "found"] * (COUNT // 4)),
+    )
+    return folder
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Files of tiny networks with fresh weights."""
+
+    segmenter: Path
+    inpainter: Path
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory):
+    from vidunmask.networks import weights
+
+    folder = tmp_path_factory.mktemp("networks")
+    torch.manual_seed(0)
+    for kind, network in (("segmenter", "unet"), ("inpainter", "gated_mcsam")):
+        arguments = weights.presets(kind, network)["tiny"]
+        state = weights.build(kind, network, arguments).state_dict()
+        made = {"kind": kind, "network": network, "arguments": arguments, "provenance": {"made_by": "a test"}}
+        weights.save(folder / f"{kind}.safetensors", state, **made)
+    return Networks(folder / "segmenter.safetensors", folder / "inpainter.safetensors")
+
+
+@pytest.fixture(scope="session")
+def alexnet_files(tmp_path_factory):
+    """A folder with what LPIPS needs, made up: AlexNet's convolutions and linear weights."""
+    from torchvision.models import alexnet
+
+    torch.manual_seed(3)
+    folder = tmp_path_factory.mktemp("alexnet")
+    torch.save(alexnet(weights=None).features.state_dict(prefix="features."), folder / "alexnet.pth")
+    linear = {f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1) for i, c in enumerate((64, 192, 384, 256, 256))}
+    torch.save(linear, folder / "lpips_alex.pth")
+    return folder

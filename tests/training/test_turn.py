@@ -1,0 +1,85 @@
+"""Heads turned by warping photos."""
+
+import pytest
+import torch
+
+from vidunmask import geometry
+from vidunmask.training.head_surface import fit_pose
+from vidunmask.training.pack import STILL, Jitter
+from vidunmask.training.turn import turn, turn_some
+
+SIZE = 128
+
+
+@pytest.fixture
+def faces():
+    """Two pictures whose colours tell where they come from, with the canonical face in them."""
+    ramp = torch.linspace(0, 1, SIZE)
+    image = torch.stack([ramp.expand(SIZE, SIZE), ramp[:, None].expand(SIZE, SIZE), torch.zeros(SIZE, SIZE)])
+    landmarks = torch.from_numpy(geometry.TEMPLATE68).float() * (SIZE / geometry.CROP_SIZE)
+    return image.repeat(2, 1, 1, 1), landmarks.repeat(2, 1, 1), torch.ones(2, 1, SIZE, SIZE)
+
+
+def yaw(landmarks):
+    return torch.rad2deg(torch.asin(fit_pose(landmarks).rotation[:, 0, 2]))
+
+
+def turned(faces, degrees):
+    images, landmarks, valid = faces
+    same = torch.eye(3)[:2].expand(2, 2, 3)
+    return turn(images, landmarks, valid, fit_pose(landmarks), torch.deg2rad(torch.tensor(degrees)), same)
+
+
+def test_a_turn_by_nothing_changes_nothing_but_the_alignment(faces):
+    picture, landmarks, _ = turned(faces, [0.0, 0.0])
+    moved = (landmarks - faces[1]).norm(dim=-1)
+    assert moved.max() < 2.0
+    inner = slice(24, -24)
+    assert (picture - faces[0])[:, :, inner, inner].abs().max() < 0.05
+
+
+def test_the_pose_of_the_turned_landmarks_is_the_turn(faces):
+    _, landmarks, _ = turned(faces, [30.0, -30.0])
+    assert yaw(landmarks)[0] == pytest.approx(30, abs=6)
+    assert yaw(landmarks)[1] == pytest.approx(-30, abs=6)
+
+
+def test_picture_and_landmarks_turn_alike(faces):
+    picture, landmarks, _ = turned(faces, [25.0, -25.0])
+    for point in (30, 48, 54, 8, 36):  # nose, mouth corners, chin, an eye: the colours there are still those of their places
+        x, y = landmarks[0, point].round().long()
+        was = faces[1][0, point] / (SIZE - 1)
+        assert picture[0, 0, y, x] == pytest.approx(float(was[0]), abs=0.06)
+        assert picture[0, 1, y, x] == pytest.approx(float(was[1]), abs=0.06)
+
+
+def test_what_lies_beyond_the_photo_is_not_valid(faces):
+    _, _, valid = turned(faces, [45.0, 45.0])
+    assert 0.5 < valid.mean() < 1
+    assert set(valid.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_turned_faces_are_aligned_as_the_pipeline_does(faces):
+    _, landmarks, _ = turned(faces, [35.0, -20.0])
+    for face in landmarks.double().numpy():
+        again = geometry.align(face, size=SIZE)
+        assert abs(again - [[1, 0, 0], [0, 1, 0]]).max() < 0.01 * SIZE
+
+
+def test_a_share_of_the_batch_is_turned_and_one_seed_gives_one_result(faces):
+    images, landmarks, valid = (part[:1].repeat(32, *[1] * (part.ndim - 1)) for part in faces)
+    first = turn_some(images, landmarks, valid, torch.Generator().manual_seed(5), share=0.5, jitter=Jitter())
+    again = turn_some(images, landmarks, valid, torch.Generator().manual_seed(5), share=0.5, jitter=Jitter())
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    changed = (first[1] != landmarks).flatten(1).any(1)
+    assert 8 <= int(changed.sum()) <= 24
+    assert torch.equal(first[0][~changed], images[~changed])
+    assert yaw(first[1][changed]).abs().min() > 8
+
+
+def test_without_a_share_nothing_is_drawn_from_the_generator(faces):
+    generator = torch.Generator().manual_seed(5)
+    before = generator.get_state()
+    result = turn_some(*faces, generator, share=0.0, jitter=STILL)
+    assert all(a is b for a, b in zip(result, faces, strict=True))
+    assert torch.equal(before, generator.get_state())

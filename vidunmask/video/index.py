@@ -1,0 +1,99 @@
+"""Which frames a video has and where decoding can begin, found without decoding anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from av.error import FFmpegError
+from av.stream import Discard
+
+from vidunmask.errors import InputError
+from vidunmask.video.info import VideoInfo
+from vidunmask.video.reader import open_input
+
+
+class SpanError(InputError):
+    """A video of which no part can be read on its own; reading it from end to end may still go well."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameIndex:
+    """The frames of a video stream in the order of presentation."""
+
+    pts: npt.NDArray[np.int64]  # (N,) ascending
+    key_pts: npt.NDArray[np.int64]  # (K,) ascending, of the packets at which a decoder can begin; some may not be shown
+    clean: tuple[int, ...]  # frames at which everything decoded later is shown later too, and the other way round
+    delay: int  # frames by which decoding runs ahead of presentation
+
+    def key_frames(self) -> list[int]:
+        """The numbers of the frames that are key frames."""
+        numbers = np.searchsorted(self.pts, self.key_pts)
+        inside = numbers < len(self.pts)
+        return [int(n) for n in numbers[inside][self.pts[numbers[inside]] == self.key_pts[inside]]]
+
+    def span(self, first: int, last: int) -> Span:
+        """The frames ``first`` to ``last``, the latter not included."""
+        before = self.key_pts[self.key_pts <= self.pts[first]][::-1]
+        # Should a decoder need more than the nearest key frame (open groups, gradual refresh), it gets the ones before.
+        seeks = [int(before[i]) for i in (0, 1, 3, 7) if i < len(before)]
+        return Span(first, tuple(self.pts[first:last].tolist()), tuple(seeks))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A run of frames and where to begin decoding for it."""
+
+    first: int  # number of its first frame in the video
+    pts: tuple[int, ...]  # of each frame
+    seeks: tuple[int, ...]  # pts of key frames at or before the first, nearest first
+
+
+def scan(info: VideoInfo) -> FrameIndex:
+    """Reads all packets of the stream that is edited. Raises `SpanError` where they do not tell its frames and times."""
+    pts: list[int] = []
+    shown: list[bool] = []
+    keys: list[int] = []
+    try:
+        with open_input(info.path) as container:
+            stream = container.streams[info.stream_index]
+            for other in container.streams:
+                if other.index != stream.index:
+                    other.discard = Discard.all
+            packets: Any = container.demux(stream)
+            for packet in packets:
+                if not packet.size:
+                    continue
+                if packet.pts is None or packet.is_corrupt:
+                    raise SpanError(f"{info.path}: a packet of its video has no time or is damaged")
+                if not pts and not packet.is_keyframe:
+                    raise SpanError(f"{info.path}: its video does not begin with a key frame")
+                pts.append(packet.pts)
+                shown.append(not packet.is_discard)
+                if packet.is_keyframe:
+                    keys.append(packet.pts)
+    except (FFmpegError, OSError) as error:
+        raise SpanError(f"{info.path}: its packets cannot all be read ({error})") from error
+    if len(set(pts)) != len(pts):
+        raise SpanError(f"{info.path}: frames of its video share a time")
+    return _index(np.array(pts, np.int64), np.array(shown, bool), np.array(sorted(keys), np.int64))
+
+
+def _index(pts: npt.NDArray[np.int64], shown: npt.NDArray[np.bool_], keys: npt.NDArray[np.int64]) -> FrameIndex:
+    """The index for packets (N,) in the order of decoding."""
+    visible = np.sort(pts[shown])
+    # A packet is a clean boundary where all before it are shown earlier and none behind it is.
+    highest = np.maximum.accumulate(np.concatenate([[np.iinfo(np.int64).min], pts[:-1]]))
+    lowest = np.minimum.accumulate(pts[::-1])[::-1]
+    closed = np.isin(pts, keys) & (highest < pts) & (lowest == pts) & shown
+    clean = np.searchsorted(visible, pts[closed])
+    return FrameIndex(visible, keys, tuple(int(n) for n in clean), decoding_delay(pts.tolist()))
+
+
+def decoding_delay(pts: Sequence[int]) -> int:
+    """By how many frames decoding has to run ahead, for times in the order of decoding."""
+    rank = {time: position for position, time in enumerate(sorted(pts))}
+    return max((position - rank[time] for position, time in enumerate(pts)), default=0)
