@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -31,15 +30,6 @@ from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open
 from vidunmask.training.turn import turn_some
 
 NETWORK = "gated_mcsam"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to: mean figures on ``val``, and whether its budget of images is used up."""
-
-    figures: dict[str, float]
-    images: int
-    finished: bool
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -154,7 +144,7 @@ def evaluate(
     return {name: float(torch.cat(values).mean()) for name, values in sums.items()}, torch.cat(sheet[:24])
 
 
-def main(arguments: list[str] | None = None) -> Outcome:
+def main(arguments: list[str] | None = None) -> Run:
     """Runs or resumes a training."""
     options = parse(arguments)
     device = check_options(options)
@@ -250,7 +240,7 @@ def main(arguments: list[str] | None = None) -> Outcome:
             "adversarial_from": options.adversarial_from,
         }
         log(export(options.export, average, kind=method.kind, network=method.name, arguments=settings, provenance=provenance))
-    return Outcome(figures, clock.images, finished=clock.images >= options.images)
+    return run
 
 
 if __name__ == "__main__":

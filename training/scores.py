@@ -1,4 +1,4 @@
-"""Measures one inpainting network as the paper's Table 1 does: composed pictures of ``val`` under fixed drawn masks."""
+"""Measures one inpainting network as the paper's Table 1 does: composed pictures of ``val``, whole and under the mask."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vidunmask.training import metrics
+from vidunmask.training.evaluation.methods import widen
+from vidunmask.training.evaluation.protocols import Masks, chunks, spread
 from vidunmask.training.losses import compose
-from vidunmask.training.masked_faces import MaskSynthesizer
-from vidunmask.training.pack import STILL, Pack, draw_batch
+from vidunmask.training.pack import Pack
 
-GROW = 3  # px by which a mask is widened before it is filled
-SHEET = 24  # faces of a sheet
 METRICS = ("ssim", "psnr", "l1")
+SHEET = 24  # faces of a sheet
+SEED = 7
+STREAM = 0  # of the randomness: the masks are those of `vidunmask evaluate` with this seed
 
 
 @dataclass(frozen=True)
@@ -29,45 +30,24 @@ class Score:
 
 
 @torch.inference_mode()
-def score(
-    network: nn.Module,
-    segmenter: nn.Module,
-    pack: Pack,
-    synthesizer: MaskSynthesizer,
-    *,
-    limit: int | None = None,
-    seed: int = 7,
-) -> Score:
-    """Figures on the faces that wear a mask; the same masks for every network with the same seed."""
-    generator = torch.Generator().manual_seed(seed)
+def score(network: nn.Module, segmenter: nn.Module, pack: Pack, masks: Masks, *, limit: int | None = None) -> Score:
+    """Figures on ``limit`` faces of the pack, or all; the same masks for every network."""
     values: dict[str, dict[str, list[Tensor]]] = {"segmented": {}, "true": {}}
     pictures: list[Tensor] = []
-    faces = 0
-    rows = pack.rows[: limit or None]
+    rows = spread(pack.rows, limit)
     network.eval()
-    for start in range(0, len(rows), 16):
-        images, landmarks, _ = draw_batch(pack, rows[start : start + 16], jitter=STILL, generator=generator)
-        made = synthesizer(images, landmarks, generator)
-        wearing = made.mask.flatten(1).sum(1) > 64
-        if not wearing.any():
-            continue
-        masked, truth, drawn = made.masked[wearing], made.truth[wearing], made.mask[wearing]
-        faces += len(masked)
-        region = widen(drawn)
-        for source, mask in (("segmented", widen(torch.sigmoid(segmenter(masked)))), ("true", region)):
-            result = compose(masked, network(masked, mask).float(), mask)
+    for chunk in chunks(pack, rows, seed=SEED, stream=STREAM, device=torch.device("cpu")):
+        made = masks(chunk)
+        region = widen(made.mask)
+        for source, mask in (("segmented", widen(torch.sigmoid(segmenter(made.masked)))), ("true", region)):
+            result = compose(made.masked, network(made.masked, mask), mask)
             for name in METRICS:
                 measure = getattr(metrics, name)
-                values[source].setdefault(name, []).append(measure(result, truth))
-                values[source].setdefault(f"{name} masked", []).append(measure(result, truth, region))
+                values[source].setdefault(name, []).append(measure(result, made.truth))
+                values[source].setdefault(f"{name} masked", []).append(measure(result, made.truth, region))
             if source == "segmented":
-                pictures += list(torch.cat([masked, result, truth], dim=3))
+                pictures += list(torch.cat([made.masked, result, made.truth], dim=3))
     figures = {
         source: {name: float(torch.cat(parts).mean()) for name, parts in by_name.items()} for source, by_name in values.items()
     }
-    return Score(figures, faces, pictures[:: max(1, len(pictures) // SHEET)][:SHEET])
-
-
-def widen(mask: Tensor, radius: int = GROW) -> Tensor:
-    """The binary mask grown by ``radius`` pixels."""
-    return F.max_pool2d((mask > 0.5).float(), 2 * radius + 1, stride=1, padding=radius)
+    return Score(figures, len(rows), pictures[:: max(1, len(pictures) // SHEET)][:SHEET])

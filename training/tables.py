@@ -25,7 +25,7 @@ from vidunmask.errors import UsageError, VidunmaskError
 from vidunmask.networks import weights
 from vidunmask.training import inpainter, methods
 from vidunmask.training.curves import Curve, draw_curves
-from vidunmask.training.masked_faces import MaskSynthesizer
+from vidunmask.training.evaluation.protocols import Masks
 from vidunmask.training.pack import open_pack
 from vidunmask.training.scores import METRICS, score
 
@@ -72,7 +72,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--seeds", type=int, nargs="+", default=[0], help="one run a row for each (default: 0)")
     add("--rows", nargs="+", choices=NAMES, default=NAMES, metavar="ROW", help=f"of {', '.join(NAMES)} (default: all)")
     add("--segmenter", default="compact-segmenter", help="finds the masks when measuring (default: %(default)s)")
-    add("--templates", type=Path, help="folder of mask pictures with alpha, for measuring")
+    add("--held-out-templates", type=Path, help="measure with pictures of masks laid on flat, as the paper did, from this folder")
     add("--camera", type=float, default=0.0, help="how bad the cameras are when measuring, 0 to 1 (default: %(default)s)")
     add("--limit", type=int, help="measure only the first so many faces")
     cut = arguments.index("--") if "--" in arguments else len(arguments)
@@ -108,7 +108,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         "preset": options.preset,
         "training": options.training,
         "segmenter": str(options.segmenter),
-        "templates": str(options.templates) if options.templates else None,
+        "held_out_templates": str(options.held_out_templates) if options.held_out_templates else None,
         "camera": options.camera,
         "limit": options.limit,
     }
@@ -137,22 +137,30 @@ def make_row(options: argparse.Namespace, row: Row, seed: int) -> bool:
     folder = options.out / "runs" / f"{row.name}-{seed}"
     if (folder / "row.json").exists():
         return True
-    outcome = inpainter.main(training_options(options, row, seed, folder))
-    if not outcome.finished:
+    run = inpainter.main(training_options(options, row, seed, folder))
+    if run.clock.images < options.budget:
         return False
     network = methods.load(folder / "weights.safetensors")
     made = score(
         network,
         weights.load(options.segmenter, kind="segmenter"),
         open_pack(options.pack, "val"),
-        MaskSynthesizer(templates_folder=options.templates, camera=options.camera, occlusion=0.0),
+        Masks(camera=options.camera, occlusion=0.0, held_out=options.held_out_templates),
         limit=options.limit,
     )
     if made.pictures:
         save_image(torch.stack(made.pictures), folder / "sheet.png", nrow=4)
     parameters = sum(p.numel() for p in network.parameters())
-    figures = {"figures": made.figures, "faces": made.faces, "parameters": parameters, "images": outcome.images}
-    write(folder / "row.json", figures)
+    write(
+        folder / "row.json",
+        {
+            "figures": made.figures,
+            "faces": made.faces,
+            "parameters": parameters,
+            "images": run.clock.images,
+            "minutes": (run.spent + run.clock.elapsed) / 60,
+        },
+    )
     return True
 
 
@@ -199,11 +207,12 @@ def markdown(options: argparse.Namespace, done: dict[str, list[dict[str, Any]]])
         lines += ["", f"# With {note}"]
         for title, names in TABLES.items():
             whole, masked = [f"{name}" for name in METRICS], [f"{name} masked" for name in METRICS]
-            columns = ["parameters", *whole, *masked, *(f"paper {name}" for name in METRICS)]
+            columns = ["parameters", "minutes", *whole, *masked, *(f"paper {name}" for name in METRICS)]
             lines += ["", f"## {title}", "", "| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
             for name in names:
                 entries = done.get(name, [])
                 cells = [f"{entries[0]['parameters'] / 1e6:.2f}M" if entries else "–"]
+                cells += [f"{mean(entry['minutes'] for entry in entries):.0f}" if entries else "–"]
                 cells += [cell(entries, source, figure) if entries else "–" for figure in (*whole, *masked)]
                 ssim, psnr, l1 = by_name[name].published
                 lines.append(f"| {by_name[name].label} | " + " | ".join([*cells, f"{ssim:.4f}", f"{psnr:.2f}", f"{l1:.4f}"]) + " |")

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vidunmask.errors import UsageError
 from vidunmask.networks import weights
+from vidunmask.training.methods import load as load_inpainter
 
 GROW = 3  # px by which a mask is widened before it is filled; the pipeline takes 9 and fades the fill out over the outer 5
 
@@ -72,7 +73,7 @@ def load_methods(names: Sequence[str], *, device: torch.device) -> list[Method]:
             methods.append(Method(name, fill, None, None, 0))
             continue
         name, _, path = given.rpartition("=")
-        network = weights.load(path, kind="inpainter", device=device)
+        network = load_inpainter(path, device=device)
         card = weights.read_card(path)
         count = sum(parameter.numel() for parameter in network.parameters())
         methods.append(Method(name or Path(path).stem, network, str(card.path.name), card.sha256, count))

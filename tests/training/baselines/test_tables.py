@@ -1,0 +1,156 @@
+"""All rows through one program on a made-up pack, and the tables made of them."""
+
+import json
+import re
+
+import pytest
+import torch
+from PIL import Image
+
+from vidunmask.errors import UsageError, WeightsError
+from vidunmask.networks import weights
+from vidunmask.training import curves, inpainter, methods, tables
+from vidunmask.training.tables import NAMES, OURS
+
+TRAINING = ["--batch", "2", "--precision", "float32", "--critic-width", "4", "--feature-scale", "0.25", "--evaluate-every", "1000"]
+
+
+def options(pack, run, vgg, network, *more):
+    fixed = ["--pack", str(pack), "--run", str(run), "--vgg", str(vgg), "--preset", "tiny", "--network", network, *TRAINING]
+    return [*fixed, *more]
+
+
+@pytest.mark.parametrize("network", [name for name in methods.names() if name != OURS])
+def test_a_resumed_run_of_a_rival_is_the_run_that_was_never_stopped(network, pack, vgg, tmp_path):
+    extra = ("--adversarial-from", "2")
+    inpainter.main(options(pack, tmp_path / "whole", vgg, network, "--images", "4", *extra))
+    inpainter.main(options(pack, tmp_path / "parts", vgg, network, "--images", "2", *extra))
+    inpainter.main(options(pack, tmp_path / "parts", vgg, network, "--images", "4", *extra))
+    whole, parts = (torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "parts"))
+    assert ("critic_optimizer" in whole["parts"]) == (network != "rfr")
+    for part in ("network", "average", "critics"):
+        for name, tensor in whole["parts"][part].items():
+            torch.testing.assert_close(parts["parts"][part][name], tensor, rtol=1e-4, atol=1e-5, msg=f"{part} {name}")
+
+
+def test_a_rivals_weights_come_back_from_their_file_but_not_into_the_product(pack, vgg, tmp_path):
+    file = tmp_path / "rn.safetensors"
+    inpainter.main(options(pack, tmp_path / "run", vgg, "rn", "--images", "2", "--export", str(file)))
+    card = weights.read_card(file)
+    assert (card.kind, card.network) == ("baseline", "rn")
+    assert card.provenance["losses"] == {"reconstruction": 1.0, "adversarial": 0.1}
+    image, mask = torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
+    mask[..., 30:50, 20:40] = 1
+    assert methods.load(file)(image, mask).shape == image.shape
+    with pytest.raises(WeightsError, match="holds a baseline, a inpainter is needed"):
+        weights.load(file, kind="inpainter")
+    inpainter.main(options(pack, tmp_path / "on", vgg, "rn", "--images", "2", "--start-from", str(file)))
+    with pytest.raises(WeightsError, match="holds a baseline"):
+        inpainter.main(options(pack, tmp_path / "no", vgg, OURS, "--images", "2", "--start-from", str(file)))
+
+
+@pytest.mark.parametrize(
+    ("network", "more", "message"),
+    [
+        ("rfr", ["--weight-adversarial", "0.1"], "--weight adversarial: this network has no such term; it has valid, hole"),
+        ("rn", ["--weight", "style"], "--weight style: must be TERM=NUMBER"),
+        ("rn", ["--without-csam"], "--without-csam: rn has no attention to leave out"),
+        ("rn", ["--preset", "huge"], "--preset huge: rn has paper, compact, tiny"),
+    ],
+)
+def test_options_that_do_not_fit_the_network_are_refused(network, more, message, pack, vgg, tmp_path):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        inpainter.main(options(pack, tmp_path / "run", vgg, network, "--images", "2", *more))
+
+
+@pytest.fixture(scope="session")
+def made(pack, vgg, networks, tmp_path_factory):
+    """All tables at the smallest size."""
+    out = tmp_path_factory.mktemp("tables")
+    command = ["--pack", str(pack), "--out", str(out), "--budget", "4", "--preset", "tiny"]
+    command += ["--segmenter", str(networks.segmenter), "--", *TRAINING, "--vgg", str(vgg)]
+    assert tables.main(command) == 0
+    return out, command
+
+
+def test_the_three_tables_have_all_their_rows_beside_the_papers(made):
+    out, _ = made
+    text = (out / "tables.md").read_text(encoding="utf-8")
+    assert [title for title in tables.TABLES if f"## {title}" in text] == list(tables.TABLES)
+    first = text[text.index("## Table 1") : text.index("## Table 2")]
+    for label, published in (("GatedConv", "0.9428 | 29.61 | 0.0096"), ("M-CSAM (ours)", "0.9511 | 30.39 | 0.0076")):
+        line = next(line for line in first.splitlines() if line.startswith(f"| {label} |"))
+        assert line.endswith(f"{published} |")
+        assert "–" not in line
+    assert "4 images" in text
+
+
+def test_every_row_has_a_sheet_and_there_are_curves(made):
+    out, _ = made
+    for name in NAMES:
+        with Image.open(out / "runs" / f"{name}-0" / "sheet.png") as sheet:
+            assert sheet.size[0] > 700
+    with Image.open(out / "curves_psnr.png") as picture:
+        assert picture.size == curves.SIZE
+        assert len(picture.convert("P").getcolors()) > 7
+    rows = json.loads((out / "tables.json").read_text())["rows"]
+    for entries in rows.values():
+        figures = entries[0]["figures"]["true"]
+        assert figures["psnr"] > figures["psnr masked"]  # what is copied flatters the whole picture
+
+
+def test_all_rows_are_measured_under_the_same_masks(made):
+    out, _ = made
+    rows = json.loads((out / "tables.json").read_text())["rows"]
+    assert len({(entry["faces"], entry["images"]) for entries in rows.values() for entry in entries}) == 1
+
+
+def test_rows_that_are_done_are_not_done_again(made, monkeypatch, capsys):
+    out, command = made
+    monkeypatch.setattr(inpainter, "main", lambda arguments: pytest.fail("trained again"))
+    assert tables.main(command) == 0
+    assert "## Table 3" in capsys.readouterr().out
+
+
+def test_another_budget_needs_another_folder(made):
+    out, command = made
+    command = ["8" if part == "4" else part for part in command]
+    with pytest.raises(UsageError, match=r"--out .*: holds rows made with budget 4, now 8; take another folder"):
+        tables.main(command)
+
+
+def test_a_row_that_was_stopped_goes_on_later(pack, vgg, networks, tmp_path):
+    command = ["--pack", str(pack), "--out", str(tmp_path), "--budget", "4", "--preset", "tiny", "--rows", "rn"]
+    command += ["--segmenter", str(networks.segmenter), "--", *TRAINING, "--vgg", str(vgg)]
+    short = inpainter.main
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inpainter, "main", lambda arguments: short([*arguments, "--images", "2"]))
+        assert tables.main(command) == tables.INTERRUPTED
+    assert not (tmp_path / "runs" / "rn-0" / "row.json").exists()
+    assert "| RN | – |" in (tmp_path / "tables.md").read_text(encoding="utf-8")
+    assert tables.main(command) == 0
+    assert "resumed at 2 images" in (tmp_path / "runs" / "rn-0" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [(["--", "--network", "rn"], "--network after --"), (["--budget", "0"], "--budget 0: must be 1 or more")],
+)
+def test_options_of_the_tables_that_cannot_work_are_refused(more, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        tables.main(["--pack", "p", "--out", str(tmp_path / "o"), "--budget", "4", *more])
+    assert not (tmp_path / "o").exists()
+
+
+def test_ticks_are_round_and_hold_the_values():
+    assert curves.ticks([0.0, 1.0]) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert curves.ticks([23.1, 28.4])[0] <= 23.1
+    assert curves.ticks([23.1, 28.4])[-1] >= 28.4
+    assert len(curves.ticks([5.0, 5.0])) >= 2
+
+
+def test_several_seeds_give_a_mean_and_its_spread():
+    entries = [{"figures": {"true": {"psnr": value, "l1": value / 1000}}} for value in (24.0, 25.0, 26.0)]
+    assert tables.cell(entries, "true", "psnr") == "25.00 ± 1.00"
+    assert tables.cell(entries, "true", "l1") == "0.0250 ± 0.0010"
+    assert tables.cell(entries[:1], "true", "psnr") == "24.00"
