@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from vidunmask import geometry
 from vidunmask.errors import InputError
+from vidunmask.training import align
 from vidunmask.training.head_surface import fit_pose
 from vidunmask.types import FloatArray
 
@@ -188,7 +189,6 @@ def list_photos(folder: Path) -> list[dict[str, str]]:
 
 def build_pack(photos: Path, pack: Path, *, detector_name: str = "yunet") -> tuple[int, list[str]]:
     """Finds and aligns one face in each photo and writes the pack; returns how many were kept and which photos had no face."""
-    import cv2
     from tqdm import tqdm
 
     from vidunmask import detectors
@@ -204,36 +204,18 @@ def build_pack(photos: Path, pack: Path, *, detector_name: str = "yunet") -> tup
     sizes: list[tuple[int, int]] = []
     missed: list[str] = []
     for row in tqdm(rows, unit="photo", desc="pack"):
-        picture = cv2.imread(str(photos / row["file"]), cv2.IMREAD_COLOR)
-        if picture is None:
+        picture = align.read_photo(photos / row["file"])
+        face = None if picture is None else align.find_face(picture, detector)
+        if face is None:
             missed.append(row["file"])
             continue
-        # faces cut to the edge are found more surely with some border around them
-        border = max(picture.shape[:2]) // 8
-        padded = cv2.copyMakeBorder(picture, border, border, border, border, cv2.BORDER_REPLICATE)
-        padded = cv2.cvtColor(padded, cv2.COLOR_BGR2RGB)
-        faces = detector.detect(padded)
-        if not faces:
-            missed.append(row["file"])
-            continue
-        middle = np.array([padded.shape[1], padded.shape[0]]) / 2
-        face = min(faces, key=lambda f: float(np.abs((f.box[:2] + f.box[2:]) / 2 - middle).sum()) - 100 * f.score)
-        points = detectors.find_landmarks(detector, padded, face).points.astype(np.float64)
-        to_pack = geometry.align(points)
+        to_pack = geometry.align(face.points)
         to_pack[:, 2] += MARGIN
-        shrink = geometry.scale_of(to_pack)
-        if shrink < 0.7:  # area filter before a strong reduction, or the crop aliases
-            sigma = 0.45 / shrink
-            padded = cv2.GaussianBlur(padded, (0, 0), sigma)
-        images[len(kept)] = cv2.warpAffine(
-            padded, to_pack, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
-        from_photo = to_pack.copy()
-        from_photo[:, 2] += to_pack[:, :2] @ np.array([border, border])
+        images[len(kept)] = align.cut_out(face, to_pack, SIDE)
         kept.append(row)
-        landmarks.append(geometry.apply(to_pack, points))
-        transforms.append(from_photo)
-        sizes.append(picture.shape[:2])
+        landmarks.append(geometry.apply(to_pack, face.points))
+        transforms.append(face.from_photo(to_pack))
+        sizes.append(face.photo_size)
     images.flush()
     if len(kept) < len(rows):
         whole = np.lib.format.open_memmap(pack / "images.cut.npy", mode="w+", dtype=np.uint8, shape=(len(kept), SIDE, SIDE, 3))
