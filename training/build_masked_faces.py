@@ -46,7 +46,9 @@ class Settings:
 
     seed: int = 0
     kinds: tuple[str, ...] = FIVE
-    crop: str = "aligned"  # the face over the canonical template, as the pipeline sees it; centre: the middle square of the photo
+    crop: str = (
+        "aligned"  # the face over the canonical template, as the pipeline sees it; centre: the middle square of the photo
+    )
     templates: Path | None = None
     camera: float = 0.0  # 0..1, see MaskSynthesizer
     occlusion: float = 0.0
@@ -111,7 +113,7 @@ def build(
         shards.mkdir(exist_ok=True)
         for partial in shards.glob("*.partial"):
             partial.unlink()
-        left = [task for task in tasks if not (shards / f"{task.name}.jsonl").exists()]
+        left = [task for task in tasks if not all((shards / f"{task.name}{end}").exists() for end in (".tar", ".jsonl"))]
         to_do, done = sum(len(task.rows) for task in left), 0
 
         def count(more: int) -> None:
@@ -165,7 +167,7 @@ def export_pictures(target: Path, count: int) -> Path:
     """Writes truth, masked picture and mask of the first ``count`` samples of each split as loose PNG files."""
     from PIL import Image
 
-    images = shard_images(target)
+    images = ShardImages.of(target, np.load(target / "faces.npz"))
     folder = target / "pictures"
     written: Counter[str] = Counter()
     for row, sample in enumerate(read_manifest(target)):
@@ -179,19 +181,6 @@ def export_pictures(target: Path, count: int) -> Path:
         for layer, picture in zip(LAYERS, (pixels[..., :3], pixels[..., 3:6], pixels[..., 6]), strict=True):
             Image.fromarray(np.ascontiguousarray(picture)).save(place / f"{sample['key']}_{layer}.png")
     return folder
-
-
-def shard_images(target: Path, layers: Sequence[str] = LAYERS) -> ShardImages:
-    """The pictures of a finished dataset."""
-    table = np.load(target / "faces.npz")
-    names = table["shards"].tolist()
-    return ShardImages(
-        tuple(target / "shards" / f"{name}.tar" for name in names),
-        table["shard"],
-        table["offsets"],
-        table["sizes"],
-        tuple(layers),
-    )
 
 
 def _list_photos(photos: Path) -> list[dict[str, str]]:
@@ -252,7 +241,9 @@ def _note_settings(target: Path, photos: Path, rows: Sequence[dict[str, str]], s
                 continue
             if name in ("photos", "listing"):
                 raise UsageError(f"{target}: was begun from other photos than {photos} has now; name a new folder")
-            raise UsageError(f"{target}: was begun with --{name} {begun.get(name)}, not {value}; go on with that, or name a new folder")
+            raise UsageError(
+                f"{target}: was begun with --{name} {begun.get(name)}, not {value}; go on with that, or name a new folder"
+            )
         return
     _write(path, json.dumps({"format": "vidunmask masked-faces", "version": VERSION, "settings": wanted}, indent=1))
 
@@ -308,9 +299,9 @@ def _index(target: Path, tasks: Sequence[ShardTask]) -> Built:
     with partial["faces.npz"].open("wb") as file:
         np.savez(
             file,
-            **{name: np.asarray(values) for name, values in columns.items()},
-            **{name: np.stack(values) for name, values in arrays.items()},
             shards=np.asarray([task.name for task in tasks]),
+            **{name: np.asarray(values) for name, values in columns.items()},  # type: ignore[arg-type]
+            **{name: np.stack(values) for name, values in arrays.items()},  # type: ignore[arg-type]
         )
     note = json.loads((target / "dataset.json").read_text(encoding="utf-8"))
     note["counts"] = {

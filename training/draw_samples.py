@@ -133,9 +133,7 @@ class SampleMaker:
         crop = align.cut_out(face, to_crop, size)
         return _Face(f"{number:06d}", row, crop, landmarks, face.from_photo(to_crop), face.photo_size, face.score)
 
-    def _draw(
-        self, faces: list[_Face], number: int, synthesizer: MaskSynthesizer, shard: ShardWriter
-    ) -> list[dict[str, Any]]:
+    def _draw(self, faces: list[_Face], number: int, synthesizer: MaskSynthesizer, shard: ShardWriter) -> list[dict[str, Any]]:
         """Draws masks on the faces of a group, writes the samples and returns their lines of the manifest."""
         images = torch.from_numpy(np.stack([face.crop for face in faces])).permute(0, 3, 1, 2).float() / 255
         landmarks = torch.from_numpy(np.stack([face.landmarks for face in faces])).float()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TEXTURE = (112, 224)  # rows and columns of the chart's texture: about a pixel of a 256-pixel crop
 PLAIN_TEXTURE = (64, 112)  # enough for an outline
-# What `Garment.parameters` holds, in this order: the cut, then how the mask stands and is held; 0 where a kind has no such thing.
+# What `Garment.parameters` holds, in this order: the cut, then how the mask stands and is held; 0 where a kind has none.
 PARAMETERS = (*Cut.__slots__, "bulge", "low", "tent", "ridge", "flare", "strap", "about_head")
 
 

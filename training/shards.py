@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,7 @@ class ShardWriter:
 
     def __enter__(self) -> ShardWriter:
         self._file = self._partial.open("wb")
-        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 (closed in __exit__)
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
         return self
 
     def add(self, name: str, data: bytes) -> tuple[int, int]:
@@ -85,15 +86,26 @@ def decode(data: bytes) -> ByteArray:
 class ShardImages:
     """The pictures of a dataset's samples, decoded when they are asked for: ``images[rows]`` is (B, S, S, C) uint8.
 
-    The channels are those of ``layers`` in their order, 3 of truth and of masked, 1 of mask.
+    The channels are those of ``layers`` in their order, 3 of truth and of masked, 1 of mask, and a last one, the same all over,
+    with the number of the kind of mask: so it goes with the picture through whatever is done to a batch.
     """
 
     shards: tuple[Path, ...]
     shard: np.ndarray  # (N,) int
+    kind: np.ndarray  # (N,) index into masked_faces.KINDS
     offsets: np.ndarray  # (N, 3) of LAYERS
     sizes: np.ndarray  # (N, 3)
     layers: tuple[str, ...] = LAYERS
     _threads: list[ThreadPoolExecutor] = field(default_factory=list)  # made at the first use; decoding releases the GIL
+
+    @classmethod
+    def of(cls, folder: Path, table: Mapping[str, np.ndarray], layers: Sequence[str] = LAYERS) -> ShardImages:
+        """Those of a built dataset, whose ``faces.npz`` is ``table``. Raises InputError where a shard is missing."""
+        shards = tuple(folder / "shards" / f"{name}.tar" for name in table["shards"].tolist())
+        for path in shards:
+            if not path.exists():
+                raise InputError(f"{path}: is missing; run the same `vidunmask make-masked-faces` again")
+        return cls(shards, table["shard"], table["kind"], table["offsets"], table["sizes"], tuple(layers))
 
     def __len__(self) -> int:
         return len(self.shard)
@@ -119,5 +131,7 @@ class ShardImages:
                 picture = decode(block[at : at + int(self.sizes[row, layer])])
                 pictures.append(picture if picture.ndim == 3 else picture[..., None])
         except OSError as error:
-            raise InputError(f"{path}: cannot read sample {row} ({error}); build the shard again: delete it and its .jsonl") from error
+            remedy = "delete it and the .jsonl beside it, and run the same `vidunmask make-masked-faces` again"
+            raise InputError(f"{path}: sample {row} cannot be read ({error}); {remedy}") from error
+        pictures.append(np.full_like(pictures[0][..., :1], self.kind[row]))
         return np.concatenate(pictures, axis=2)

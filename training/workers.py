@@ -22,9 +22,7 @@ Result = TypeVar("Result")
 Make = Callable[[Task, Callable[[int], None]], Result]
 
 
-def spread(
-    make: Make[Task, Result], tasks: Sequence[Task], *, jobs: int, progress: Callable[[int], None]
-) -> Iterator[Result]:
+def spread(make: Make[Task, Result], tasks: Sequence[Task], *, jobs: int, progress: Callable[[int], None]) -> Iterator[Result]:
     """The results of all tasks in the order in which they are done, by ``jobs`` processes; by this one where that is 1.
 
     ``progress`` is called here with the number of items done since the last call. An error of a task is raised here. However
@@ -60,8 +58,8 @@ class _Pool(Generic[Task, Result]):
             pipe.send(waiting.pop())
         left = len(tasks)
         while left:
-            for pipe in connection.wait(list(self._workers)):
-                assert isinstance(pipe, Connection)
+            ready = connection.wait(list(self._workers))
+            for pipe in (pipe for pipe in self._workers if pipe in ready):
                 what, value = self._receive(pipe)
                 if what == "step":
                     progress(value)
@@ -126,9 +124,7 @@ def _work(pipe: Connection, make: Make[Task, Result]) -> None:
             pipe.send(("error", error))
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
-            pipe.send(
-                ("error", RuntimeError(f"{type(error).__name__}: {error} ({where.filename}:{where.lineno}) in a worker"))
-            )
+            pipe.send(("error", RuntimeError(f"{type(error).__name__}: {error} ({where.filename}:{where.lineno}) in a worker")))
         else:
             pipe.send(("done", result))
 

@@ -34,10 +34,21 @@ def parser() -> Parser:
     add("folder", metavar="FOLDER", type=Path, help="where to build; what is there of the same dataset is kept")
     add("--seed", metavar="N", type=int, default=0, help="of every random choice (default: %(default)s)")
     add("--jobs", metavar="N", type=int, help="processes (default: one a core)")
-    add("--kinds", metavar="KIND", nargs="+", help="draw from these: surgical cloth n95 kn95 scarf (the default), none, template")
-    add("--crop", default="aligned", help="aligned: as the networks see faces; centre: the photo's middle (default: %(default)s)")
+    add(
+        "--kinds",
+        metavar="KIND",
+        nargs="+",
+        help="draw from these: surgical cloth n95 kn95 scarf (the default), none, template",
+    )
+    add(
+        "--crop",
+        default="aligned",
+        help="aligned: as the networks see faces; centre: the photo's middle (default: %(default)s)",
+    )
     add("--templates", metavar="FOLDER", type=Path, help="pictures of masks for the kind 'template', and cloth for prints")
-    add("--camera", metavar="0..1", type=float, default=0.0, help="how bad the camera is: blur, noise, compression (default: 0)")
+    add(
+        "--camera", metavar="0..1", type=float, default=0.0, help="how bad the camera is: blur, noise, compression (default: 0)"
+    )
     add("--occlusion", metavar="0..1", type=float, default=0.0, help="how often hands and things are in front (default: 0)")
     add("--pictures", default="webp", help="webp (lossless) or png, or jpeg, which is half as large (default: %(default)s)")
     add("--shard", metavar="N", type=int, default=1000, help="photos in one shard (default: %(default)s)")
