@@ -13,20 +13,24 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.utils import save_image
 
 from vidunmask.errors import UsageError, VidunmaskError
 from vidunmask.networks import weights
 from vidunmask.training import losses, methods, metrics
 from vidunmask.training.completion import Completion, Trainable
+from vidunmask.training.distributed import Team
+from vidunmask.training.feed import Prepare, hold
 from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to, start_from
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.objectives import Objective, Supervision, Target
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
+from vidunmask.training.stored import masks_for
 from vidunmask.training.turn import turn_some
 
 NETWORK = "gated_mcsam"
@@ -117,6 +121,18 @@ def region(mask: Tensor, *, margin: int = 16, multiple: int = 16) -> tuple[slice
     return slices[0], slices[1]
 
 
+def preparation(pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, turn: float) -> Prepare:
+    """What a step works on, from rows of the pack: truth, mask, where the truth is known, and the box about the masks."""
+
+    def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
+        drawn = draw_batch(pack, rows, jitter=Jitter(), generator=generator, device=device)
+        faces, landmarks, valid = turn_some(*drawn, generator, share=turn, jitter=Jitter())
+        truth, mask = draw_masks(faces, landmarks, synthesizer, generator, grow=True)
+        return truth.contiguous(memory_format=torch.channels_last), mask, valid, region(mask)
+
+    return prepare
+
+
 @torch.no_grad()
 def evaluate(
     network: nn.Module, pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, limit: int | None = None
@@ -147,14 +163,17 @@ def evaluate(
 def main(arguments: list[str] | None = None) -> Run:
     """Runs or resumes a training."""
     options = parse(arguments)
-    device = check_options(options)
-    log = log_to(options.run)
+    team = Team(check_options(options))
+    device = team.device
+    log = log_to(options.run, team)
 
     # --- data ---------------------------------------------------------------------------------------------------------
-    train, val = open_pack(options.pack, "train", tiers=options.tiers), open_pack(options.pack, "val")
-    synthesizer = MaskSynthesizer()
+    layers = ("truth", "mask")  # what is read of a dataset with stored masks
+    train, where = hold(open_pack(options.pack, "train", tiers=options.tiers, layers=layers), options.data, device)
+    val = open_pack(options.pack, "val", layers=layers)
+    synthesizer = masks_for(train)
     order = Order(turned_more_often(train), seed=options.seed)
-    generator = torch.Generator().manual_seed(options.seed)
+    prepare = preparation(train, synthesizer, device, turn=options.turn)
 
     # --- network and objective ----------------------------------------------------------------------------------------
     method = methods.method(options.network)
@@ -164,82 +183,66 @@ def main(arguments: list[str] | None = None) -> Run:
     average = Average(network, decay=options.ema)
     objective = make_objective(options, method, device)
     optimizer = torch.optim.Adam(network.parameters(), lr=options.lr, betas=(0.5, 0.999))
-    parts = {"network": network, "critics": objective.critics, "optimizer": optimizer}
+    parts: dict[str, Any] = {"network": network, "critics": objective.critics, "optimizer": optimizer}
     optimizers = [optimizer]
     if len(objective.critics):
         critic_optimizer = torch.optim.Adam(objective.critics.parameters(), lr=options.lr, betas=(0.5, 0.999))
         parts["critic_optimizer"] = critic_optimizer
         optimizers.append(critic_optimizer)
-    trainable = Trainable(network)
-    forward: Callable[[Tensor, Tensor], Completion] = torch.compile(trainable) if options.compile else trainable
+    forward: Callable[[Tensor, Tensor], Completion] = team.wrap(Trainable(network), compiled=options.compile)
+    team.share(objective.critics)
 
     # --- resume -------------------------------------------------------------------------------------------------------
-    run = Run(options, parts, average=average, order=order, generator=generator)
-    clock = run.clock
-    if clock.images:
-        log(f"resumed at {clock.images} images")
+    run = Run(options, parts, average=average, order=order, team=team, log=log)
     parameters = sum(p.numel() for p in network.parameters())
-    log(f"{method.name} {options.preset}, {parameters / 1e6:.2f}M parameters, {len(train)} faces; {vars(options)}")
+    log(f"{method.name} {options.preset}, {parameters / 1e6:.2f}M parameters, {len(train)} faces {where}; {vars(options)}")
 
     def report() -> dict[str, float]:
-        figures, sheet = evaluate(average.network, val, synthesizer, device)
-        save_image(sheet, options.run / f"val_{clock.images:08d}.png", nrow=12)
-        log(f"{clock.images:>8d} val  " + "  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+        figures, sheet = evaluate(average.network, val, synthesizer, device, limit=options.val_faces)
+        run.show(figures, sheet, columns=12)
         with (options.run / "val.jsonl").open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"images": clock.images, **figures}) + "\n")
+            lines.write(json.dumps({"images": run.clock.images, **figures}) + "\n")
         return figures
 
     # --- the loop -----------------------------------------------------------------------------------------------------
-    clock.listen()
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.precision == "bfloat16")
-    for images_done in clock:
+    for batch in run.batches(prepare):
         rate = learning_rate(
-            images_done, base=options.lr, epoch=len(train), total=options.images, cooldown=options.cooldown, warmup=1000
+            batch.images, base=options.lr, epoch=len(train), total=options.images, cooldown=options.cooldown, warmup=1000
         )
         for group in (group for each in optimizers for group in each.param_groups):
             group["lr"] = rate
 
-        drawn = draw_batch(train, order.take(options.batch), jitter=Jitter(), generator=generator, device=device)
-        faces, landmarks, valid = turn_some(*drawn, generator, share=options.turn, jitter=Jitter())
-        truth, mask = draw_masks(faces, landmarks, synthesizer, generator, grow=True)
-        truth = truth.contiguous(memory_format=torch.channels_last)
-        adversarial = objective.has_critics and images_done >= options.adversarial_from
+        truth, mask, valid, box = batch.data
+        adversarial = objective.has_critics and batch.images >= options.adversarial_from
 
-        network.train()
         with autocast:
             made = forward(truth, mask)
-            target = Target(truth, mask, valid, region(mask), generator)
-            judgement = objective.judge(made, target, adversarial=adversarial)
+            judgement = objective.judge(made, Target(truth, mask, valid, box, batch.generator), adversarial=adversarial)
         terms = dict(judgement.terms)
-        optimizer.zero_grad(set_to_none=True)
-        judgement.total.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        average.update(network)
+        run.backward(judgement.total)
 
         if adversarial:
             with autocast:
                 terms["critics"] = objective.criticise(judgement.pairs)
-            critic_optimizer.zero_grad(set_to_none=True)
-            terms["critics"].backward()
-            critic_optimizer.step()
-
-        clock.step(options.batch, terms)
-        if clock.due(800, options.batch):
-            log(clock.line())
-        if clock.due(options.evaluate_every, options.batch):
-            report()
-        run.save_when_due()
+            run.backward(terms["critics"])
+        if batch.last:
+            run.step(optimizer, network, wrapped=True, clip=1.0)
+            if adversarial:
+                run.step(critic_optimizer, objective.critics, wrapped=False)
+            average.update(network)
+        run.after(batch, terms, report)
 
     # --- the end ------------------------------------------------------------------------------------------------------
     run.save()
-    figures = report()
-    if options.export:
+    figures = report() if team.first else {}
+    if options.export and team.first:
         provenance = run.provenance(options, train, figures) | {
             "losses": objective.weights,
             "adversarial_from": options.adversarial_from,
         }
         log(export(options.export, average, kind=method.kind, network=method.name, arguments=settings, provenance=provenance))
+    run.close()
     return run
 
 
