@@ -22,6 +22,8 @@ class Inception:
     def __init__(self, weights: Path, *, device: torch.device) -> None:
         """Raises WeightsError where the file is missing, is not the one that FID is defined by, or torch-fidelity is not
         installed."""
+        if importlib.util.find_spec("torch_fidelity") is None:
+            raise WeightsError(f"--fid-weights {weights}: FID needs torch-fidelity; pip install 'vidunmask[eval]'")
         if not weights.is_file():
             raise WeightsError(f"--fid-weights {weights}: no such file; fetch {URL}")
         self.sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -30,8 +32,6 @@ class Inception:
                 f"--fid-weights {weights}: its SHA-256 starts with {self.sha256[:8]}, not {SHA256}: another file or a damaged "
                 f"one, and its figures would not be FID; fetch {URL}"
             )
-        if importlib.util.find_spec("torch_fidelity") is None:
-            raise WeightsError("FID needs torch-fidelity; pip install 'vidunmask[eval]'")
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         try:
