@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 TEXTURE = (112, 224)  # rows and columns of the chart's texture: about a pixel of a 256-pixel crop
 PLAIN_TEXTURE = (64, 112)  # enough for an outline
+# What `Garment.parameters` holds, in this order: the cut, then how the mask stands and is held; 0 where a kind has none.
+PARAMETERS = (*Cut.__slots__, "bulge", "low", "tent", "ridge", "flare", "strap", "about_head")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +51,7 @@ class Garment:
     ridge: Tensor  # (B,)
     flare: Tensor  # (B,)
     lift: Tensor  # (B, R, C) towards the viewer, on the surface's vertices
+    parameters: Tensor  # (B, len(PARAMETERS)) what was drawn, for manifests
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +91,13 @@ class Sheet:
     t_high: Tensor  # (B,)
     phi: Tensor  # (1, 1, W)
     t: Tensor  # (B, H, 1)
+
+
+def noted(cut: Cut, **form: Tensor) -> Tensor:
+    """(B, len(PARAMETERS)) what a garment was drawn with."""
+    known = {name: getattr(cut, name) for name in Cut.__slots__} | form
+    nothing = torch.zeros_like(cut.side)
+    return torch.stack([known.get(name, nothing).to(nothing.dtype) for name in PARAMETERS], 1)
 
 
 def sheet(dice: Dice, sources: Sources, low: float, high: float) -> Sheet:
@@ -187,7 +197,8 @@ def finish(on: Sheet, laid: Laid, cut: Cut, form: Form, dice: Dice, *, colour: T
     colour = torch.lerp(form.strap_colour[:, :, None, None], colour, body[:, None])
     lift = relief(lay(cut, *chart(on.t_low, on.t_high)), bulge=form.bulge, low=form.low)
     alpha = torch.maximum(body, band)
-    return Garment(colour, tone, alpha, height, on.t_low, on.t_high, form.tent, form.ridge, form.flare, lift)
+    drawn = _noted_form(cut, form)
+    return Garment(colour, tone, alpha, height, on.t_low, on.t_high, form.tent, form.ridge, form.flare, lift, drawn)
 
 
 def finish_plain(on: Sheet, laid: Laid, cut: Cut, form: Form, dice: Dice, *, colour: Tensor) -> Garment:
@@ -207,7 +218,13 @@ def finish_plain(on: Sheet, laid: Laid, cut: Cut, form: Form, dice: Dice, *, col
         form.ridge,
         form.flare,
         lift,
+        _noted_form(cut, form),
     )
+
+
+def _noted_form(cut: Cut, form: Form) -> Tensor:
+    names = [name for name in Form.__slots__ if name in PARAMETERS]
+    return noted(cut, **{name: getattr(form, name) for name in names})
 
 
 def gather(garments: list[Garment], order: Tensor) -> Garment:

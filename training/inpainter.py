@@ -12,18 +12,21 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.utils import save_image
 
 from vidunmask.errors import VidunmaskError
 from vidunmask.networks import weights
 from vidunmask.training import losses, metrics
 from vidunmask.training.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
+from vidunmask.training.distributed import Team
+from vidunmask.training.feed import Prepare, hold
 from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to, start_from
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
+from vidunmask.training.stored import masks_for
 from vidunmask.training.turn import turn_some
 
 NETWORK = "gated_mcsam"
@@ -85,6 +88,18 @@ def region(mask: Tensor, *, margin: int = 16, multiple: int = 16) -> tuple[slice
     return slices[0], slices[1]
 
 
+def preparation(pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, turn: float) -> Prepare:
+    """What a step works on, from rows of the pack: truth, mask, where the truth is known, and the box about the masks."""
+
+    def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
+        drawn = draw_batch(pack, rows, jitter=Jitter(), generator=generator, device=device)
+        faces, landmarks, valid = turn_some(*drawn, generator, share=turn, jitter=Jitter())
+        truth, mask = draw_masks(faces, landmarks, synthesizer, generator, grow=True)
+        return truth.contiguous(memory_format=torch.channels_last), mask, valid, region(mask)
+
+    return prepare
+
+
 @torch.no_grad()
 def evaluate(
     network: nn.Module, pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, limit: int | None = None
@@ -112,17 +127,20 @@ def evaluate(
     return {name: float(torch.cat(values).mean()) for name, values in sums.items()}, torch.cat(sheet[:24])
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> Run:
     """Runs or resumes a training."""
     options = parse(arguments)
-    device = check_options(options)
-    log = log_to(options.run)
+    team = Team(check_options(options))
+    device = team.device
+    log = log_to(options.run, team)
 
     # --- data ---------------------------------------------------------------------------------------------------------
-    train, val = open_pack(options.pack, "train", tiers=options.tiers), open_pack(options.pack, "val")
-    synthesizer = MaskSynthesizer()
+    layers = ("truth", "mask")  # what is read of a dataset with stored masks
+    train, where = hold(open_pack(options.pack, "train", tiers=options.tiers, layers=layers), options.data, device)
+    val = open_pack(options.pack, "val", layers=layers)
+    synthesizer = masks_for(train)
     order = Order(turned_more_often(train), seed=options.seed)
-    generator = torch.Generator().manual_seed(options.seed)
+    prepare = preparation(train, synthesizer, device, turn=options.turn)
 
     # --- networks -----------------------------------------------------------------------------------------------------
     settings = {**weights.presets("inpainter", NETWORK)[options.preset], "attention": not options.without_csam}
@@ -135,7 +153,8 @@ def main(arguments: list[str] | None = None) -> None:
     critics = nn.ModuleList([pixel_critic, feature_critic])
     optimizer = torch.optim.Adam(network.parameters(), lr=options.lr, betas=(0.5, 0.999))
     critic_optimizer = torch.optim.Adam(critics.parameters(), lr=options.lr, betas=(0.5, 0.999))
-    forward: Any = torch.compile(network) if options.compile else network
+    forward = team.wrap(network, compiled=options.compile)
+    team.share(critics)
 
     # --- resume -------------------------------------------------------------------------------------------------------
     run = Run(
@@ -143,35 +162,28 @@ def main(arguments: list[str] | None = None) -> None:
         {"network": network, "critics": critics, "optimizer": optimizer, "critic_optimizer": critic_optimizer},
         average=average,
         order=order,
-        generator=generator,
+        team=team,
+        log=log,
     )
-    clock = run.clock
-    if clock.images:
-        log(f"resumed at {clock.images} images")
     parameters = sum(p.numel() for p in network.parameters())
-    log(f"{NETWORK} {options.preset}, {parameters / 1e6:.2f}M parameters, {len(train)} faces; {vars(options)}")
+    log(f"{NETWORK} {options.preset}, {parameters / 1e6:.2f}M parameters, {len(train)} faces {where}; {vars(options)}")
 
     def report() -> dict[str, float]:
-        figures, sheet = evaluate(average.network, val, synthesizer, device)
-        save_image(sheet, options.run / f"val_{clock.images:08d}.png", nrow=12)
-        log(f"{clock.images:>8d} val  " + "  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+        figures, sheet = evaluate(average.network, val, synthesizer, device, limit=options.val_faces)
+        run.show(figures, sheet, columns=12)
         return figures
 
     # --- the loop -----------------------------------------------------------------------------------------------------
-    clock.listen()
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.precision == "bfloat16")
-    for images_done in clock:
+    for batch in run.batches(prepare):
         rate = learning_rate(
-            images_done, base=options.lr, epoch=len(train), total=options.images, cooldown=options.cooldown, warmup=1000
+            batch.images, base=options.lr, epoch=len(train), total=options.images, cooldown=options.cooldown, warmup=1000
         )
         for group in (*optimizer.param_groups, *critic_optimizer.param_groups):
             group["lr"] = rate
 
-        drawn = draw_batch(train, order.take(options.batch), jitter=Jitter(), generator=generator, device=device)
-        faces, landmarks, valid = turn_some(*drawn, generator, share=options.turn, jitter=Jitter())
-        truth, mask = draw_masks(faces, landmarks, synthesizer, generator, grow=True)
-        truth = truth.contiguous(memory_format=torch.channels_last)
-        adversarial = images_done >= options.adversarial_from and options.weight_adversarial > 0
+        truth, mask, valid, box = batch.data
+        adversarial = batch.images >= options.adversarial_from and options.weight_adversarial > 0
 
         with autocast:
             fill = forward(truth, mask)
@@ -179,13 +191,13 @@ def main(arguments: list[str] | None = None) -> None:
         judged = fill.float() if options.full_supervision else composed
         # beyond the photo's edge there is no truth: what stands there in the pack is used on both sides
         judged = losses.compose(truth, judged, valid)
-        rows, columns = (slice(None), slice(None)) if options.full_supervision else region(mask)
+        rows, columns = (slice(None), slice(None)) if options.full_supervision else box
         fake, real = judged[:, :, rows, columns], truth[:, :, rows, columns]
         weight = (valid if options.full_supervision else mask * valid)[:, :, rows, columns]
 
         terms = {"l1": losses.reconstruction(fake, real, weight)}
         seen_fake, seen_real = losses.look(
-            fake, real, scale=options.feature_scale, close_ups=options.close_ups, generator=generator
+            fake, real, scale=options.feature_scale, close_ups=options.close_ups, generator=batch.generator
         )
         with autocast:
             features_fake = vgg(seen_fake)
@@ -206,11 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
                     feature_critic(features_real[-1]).float(), feature_critic(features_fake[-1]).float()
                 )
                 total = total + options.weight_adversarial * terms["adversarial"]
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        average.update(network)
+        run.backward(total)
 
         if adversarial:
             critics.requires_grad_(True)
@@ -220,26 +228,25 @@ def main(arguments: list[str] | None = None) -> None:
                 ) + losses.relativistic_discriminator(
                     feature_critic(features_real[-1]).float(), feature_critic(features_fake[-1].detach()).float()
                 )
-            critic_optimizer.zero_grad(set_to_none=True)
-            terms["critics"].backward()
-            critic_optimizer.step()
-
-        clock.step(options.batch, terms)
-        if clock.due(800, options.batch):
-            log(clock.line())
-        if clock.due(options.evaluate_every, options.batch):
-            report()
-        run.save_when_due()
+            run.backward(terms["critics"])
+        if batch.last:
+            run.step(optimizer, network, wrapped=True, clip=1.0)
+            if adversarial:
+                run.step(critic_optimizer, critics, wrapped=False)
+            average.update(network)
+        run.after(batch, terms, report)
 
     # --- the end ------------------------------------------------------------------------------------------------------
     run.save()
-    figures = report()
-    if options.export:
+    figures = report() if team.first else {}
+    if options.export and team.first:
         provenance = run.provenance(options, train, figures) | {
             "losses": {n: getattr(options, f"weight_{n}") for n in ("reconstruction", "perceptual", "style", "adversarial")},
             "adversarial_from": options.adversarial_from,
         }
         log(export(options.export, average, kind="inpainter", network=NETWORK, arguments=settings, provenance=provenance))
+    run.close()
+    return run
 
 
 if __name__ == "__main__":

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import dataclasses
 import json
-import signal
+import os
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.utils import save_image
 
 from vidunmask.errors import UsageError, WeightsError
 from vidunmask.networks import weights
+from vidunmask.training.board import Board
+from vidunmask.training.clock import Clock
+from vidunmask.training.distributed import Team
+from vidunmask.training.feed import WHERE, Batch, Prepare, draw_batches
+from vidunmask.training.health import Watch
 from vidunmask.training.pack import Order, Pack
+from vidunmask.training.settings import changes, settings_of
 
 
 class Average:
@@ -74,63 +81,8 @@ class Checkpoint:
         return stored["values"]
 
 
-class Clock:
-    """Counts images against the budgets, keeps running means of the losses, and says when to log, look and stop."""
-
-    def __init__(self, *, images: int, total_images: int, minutes: float) -> None:
-        self.images, self.total_images, self.minutes = images, total_images, minutes
-        self.start, self.start_images = time.monotonic(), images
-        self.sums: dict[str, float] = defaultdict(float)
-        self.counted = 0
-        self.interrupted = False
-
-    def listen(self) -> None:
-        """Lets Ctrl-C and SIGTERM end the run after the step in hand, with a checkpoint."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            self.interrupted = True
-
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGTERM, stop)
-
-    def __iter__(self) -> Iterator[int]:
-        while self.images < self.total_images and not self.interrupted and self.elapsed < 60 * self.minutes:
-            yield self.images
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the program started."""
-        return time.monotonic() - self.start
-
-    def step(self, batch: int, losses: dict[str, Tensor]) -> None:
-        """Counts a batch and its losses. Raises FloatingPointError where one is not finite."""
-        self.images += batch
-        self.counted += 1
-        for name, value in losses.items():
-            number = float(value.detach())
-            if number != number or abs(number) == float("inf"):
-                raise FloatingPointError(
-                    f"the loss {name!r} became {number} after {self.images} images; the last checkpoint is intact, "
-                    "go on from it with a lower --lr or --precision float32"
-                )
-            self.sums[name] += number
-
-    def due(self, every: int, batch: int) -> bool:
-        """Whether the batch just counted crossed a multiple of ``every`` images."""
-        return self.images // every != (self.images - batch) // every
-
-    def line(self) -> str:
-        """One line of progress with mean losses since the last one, rate and time left."""
-        rate = (self.images - self.start_images) / max(self.elapsed, 1e-6)
-        left = min((self.total_images - self.images) / max(rate, 1e-6), 60 * self.minutes - self.elapsed)
-        means = "  ".join(f"{name} {value / max(self.counted, 1):.4f}" for name, value in self.sums.items())
-        self.sums.clear()
-        self.counted = 0
-        return f"{self.images:>8d} images  {rate * 3600:6.0f}/h  left {left / 60:5.1f} min  {means}"
-
-
 class Run:
-    """Where a run stands: the clock, the order of the photos, the randomness and the averages, stored and resumed together."""
+    """Where a run stands and what goes on around its steps: batches, checkpoints, the log, health, evaluation, the board."""
 
     SAVE_SECONDS = 180
 
@@ -141,33 +93,145 @@ class Run:
         *,
         average: Average,
         order: Order,
-        generator: torch.Generator,
+        team: Team,
+        log: Callable[[str], None],
     ) -> None:
-        self.average, self.order, self.generator = average, order, generator
+        """Resumes the run in ``options.run`` where there is one, whichever version of this program wrote its checkpoint."""
+        self.options, self.average, self.order, self.team, self.log = options, average, order, team, log
         self.checkpoint = Checkpoint(options.run / "checkpoint.pt", {**parts, "average": average.network})
         self.clock = Clock(images=0, total_images=options.images, minutes=options.minutes)
+        self.watch = Watch(team)
         self.spent = 0.0  # seconds of training before this start of the program
+        self.rates: list[tuple[float, float]] = []  # of every line: images/s, share of the time that the data took
         self._saved = time.monotonic()
+        self._norms: dict[str, Tensor] = {}
         stored = self.checkpoint.load()
+        if all(team.any(stored is None, stored is not None)):
+            raise UsageError(f"--run {options.run}: not all processes see the same folder; name one that all machines share")
         if stored is not None:
             self.clock.images = self.clock.start_images = order.position = stored["images"]
             average.updates, self.spent = stored["updates"], stored["spent"]
-            generator.set_state(stored["generator"])
+            if "watch" in stored:
+                self.watch.load_state_dict(stored["watch"])
+            log(f"resumed at {stored['images']} images")
+            changed = changes(stored.get("options", {}), settings_of(options, team))
+            if changed:
+                log(f"resumed with other options than before: {', '.join(changed)}")
+        self.board = (
+            Board(options.run / "tensorboard", images=self.clock.images) if options.tensorboard and team.first else None
+        )
+
+    def batches(self, prepare: Prepare) -> Iterator[Batch]:
+        """The batches to learn from until the budget is spent: ``--accumulate`` of them make a step.
+
+        All processes stop after the same step. Ctrl-C and SIGTERM end the iteration after the step in hand.
+        """
+        options, clock = self.options, self.clock
+        ahead = options.ahead if options.ahead is not None else 2 if self.team.device.type == "cuda" else 0
+        source = draw_batches(
+            prepare,
+            self.order,
+            team=self.team,
+            batch=options.batch,
+            accumulate=options.accumulate,
+            seed=options.seed,
+            start=clock.images,
+            ahead=ahead,
+        )
+        clock.listen()
+        clock.skip()
+        with contextlib.closing(source):  # type: ignore[type-var]
+            same: list[Batch] = []
+            while not self.team.any(clock.over)[0]:
+                for index in range(options.accumulate):
+                    began = time.monotonic()
+                    if not options.same_batch or len(same) < options.accumulate:
+                        batch = next(source)
+                        same.append(batch)
+                    if not options.same_batch:
+                        same.clear()
+                    else:
+                        batch = dataclasses.replace(same[index], images=clock.images)
+                    clock.waited += time.monotonic() - began
+                    self.team.synchronise = batch.last
+                    yield batch
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradients of a batch's loss to those of its step."""
+        (loss / self.options.accumulate if self.options.accumulate > 1 else loss).backward()  # type: ignore[no-untyped-call]
+
+    def step(self, optimizer: torch.optim.Optimizer, module: nn.Module, *, wrapped: bool, clip: float | None = None) -> None:
+        """Moves the weights of a module along the gradients of a whole step, of all processes, and clears them.
+
+        wrapped: its gradients are averaged already, by what `Team.wrap` made of it. clip: the largest norm they may have.
+        """
+        if not wrapped:
+            self.team.average_gradients(module)
+        norm = nn.utils.clip_grad_norm_(module.parameters(), float("inf") if clip is None else clip)
+        if wrapped:
+            self._norms = {"gradient": norm}
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def after(self, batch: Batch, terms: dict[str, Tensor], report: Callable[[], object]) -> None:
+        """Counts a batch and its losses; after the last of a step logs, evaluates and saves what is due.
+
+        The first of the ``terms`` is the loss that must fall. Raises FloatingPointError where the run has failed; the last
+        checkpoint is from before that.
+        """
+        options, clock = self.options, self.clock
+        clock.images += options.batch if batch.last else 0
+        self.watch.add({**terms, **self._norms}, step=batch.last, images=clock.images)
+        self._norms = {}
+        if not batch.last:
+            return
+        if clock.due(options.log_every, options.batch):
+            means = self.watch.means(clock.images)
+            rate, waiting = clock.rate()
+            self.rates.append((rate, waiting))
+            self.log(clock.line(means, rate, waiting))
+            if self.board:
+                group = {"images per second": rate, "waiting for data": waiting}
+                self.board.scalars(means, clock.images, group="train")
+                self.board.scalars(group, clock.images, group="speed")
+        if clock.due(options.evaluate_every, options.batch):
+            if self.team.first:
+                report()
+            clock.skip()
+        if self.team.any(self.team.first and time.monotonic() - self._saved > self.SAVE_SECONDS)[0]:
+            self.save()
+
+    def show(self, figures: dict[str, float], sheet: Tensor, *, columns: int) -> None:
+        """Logs the figures of an evaluation and keeps its sheet of pictures (N, 3, H, W)."""
+        images = self.clock.images
+        save_image(sheet, self.options.run / f"val_{images:08d}.png", nrow=columns)
+        self.log(f"{images:>8d} val  " + "  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+        if self.board:
+            self.board.scalars(figures, images, group="val")
+            self.board.sheet(sheet, images, columns=columns)
 
     def save(self) -> None:
-        """Writes the checkpoint."""
-        self.checkpoint.save(
-            images=self.clock.images,
-            updates=self.average.updates,
-            spent=self.spent + self.clock.elapsed,
-            generator=self.generator.get_state(),
-        )
+        """Writes the checkpoint, unless the run is not well: then the last good one stays."""
         self._saved = time.monotonic()
+        self.watch.check(self.clock.images)
+        if not self.watch.healthy:
+            self.log(
+                f"no checkpoint at {self.clock.images} images: the loss is {self.watch.recent:.4g}, was {self.watch.best:.4g}"
+            )
+        elif self.team.first:
+            self.checkpoint.save(
+                images=self.clock.images,
+                updates=self.average.updates,
+                spent=self.spent + self.clock.elapsed,
+                watch=self.watch.state_dict(),
+                options=settings_of(self.options, self.team),
+            )
 
-    def save_when_due(self) -> None:
-        """Writes the checkpoint where the last one is `SAVE_SECONDS` old."""
-        if time.monotonic() - self._saved > self.SAVE_SECONDS:
-            self.save()
+    def close(self) -> None:
+        """Ends what the run opened and leaves the other processes."""
+        if self.board:
+            self.board.close()
+        self.team.close()
 
     def provenance(self, options: argparse.Namespace, pack: Pack, figures: dict[str, float]) -> dict[str, Any]:
         """What the weights' file will say of how they were made."""
@@ -220,13 +284,13 @@ def learning_rate(images: int, *, base: float, epoch: int, total: int, cooldown:
 def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, images: int) -> None:
     """The options that both programs have."""
     add = parser.add_argument
-    add("--pack", type=Path, required=True, help="folder made by vidunmask.training.pack")
+    add("--pack", type=Path, required=True, help="folder made by vidunmask.training.pack, or a Masked-Faces dataset")
     add("--run", type=Path, required=True, help="folder of checkpoints, sheets and the log; a run in it is resumed")
     add("--preset", default=preset, help="size of the network (default: %(default)s)")
     add("--templates", type=Path, help="folder of mask pictures with alpha, beside the drawn masks")
     add("--tiers", default="ABC", help="rights tiers of the photos to train on (default: %(default)s)")
     add("--turn", type=float, default=0.0, help="share of the faces that are turned aside, see turn.py (default: %(default)s)")
-    add("--batch", type=int, default=batch, help="images a step (default: %(default)s)")
+    add("--batch", type=int, default=batch, help="images a step, over all passes and processes (default: %(default)s)")
     add("--images", type=int, default=images, help="stop after so many images (default: %(default)s)")
     add("--minutes", type=float, default=1e9, help="stop after so much time, with a checkpoint")
     add("--lr", type=float, default=2e-4, help="base learning rate (default: %(default)s, the paper's)")
@@ -241,6 +305,13 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
     add("--device", default="cpu", help="cpu, cuda or mps")
     add("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of autocast (default: %(default)s)")
     add("--compile", action="store_true", help="torch.compile the network")
+    add("--accumulate", type=int, default=1, help="passes a step, each over a part of --batch (default: %(default)s)")
+    add("--data", choices=WHERE, default="auto", help="where the images are held (default: on the GPU, if they fit)")
+    add("--ahead", type=int, help="batches made ahead by a thread beside the step (default: 2 on a GPU, else 0)")
+    add("--tensorboard", action="store_true", help="curves and sheets for TensorBoard, in the run's folder")
+    add("--log-every", type=int, default=800, help="images between lines of the log (default: %(default)s)")
+    add("--val-faces", type=int, help="evaluate on the first so many faces only")
+    add("--same-batch", action="store_true", help="learn one batch again and again: its rate is that of the step alone")
     add("--start-from", help="weights to start a new run from")
     add("--evaluate-every", type=int, default=8000, help="images between evaluations on val (default: %(default)s)")
     add("--export", type=Path, help="write the averaged weights here at the end")
@@ -248,9 +319,14 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
 
 def check_options(options: argparse.Namespace) -> torch.device:
     """Rejects options that cannot work, and returns the device."""
-    for name in ("batch", "images"):
+    for name in ("batch", "images", "accumulate", "log_every", "evaluate_every"):
         if getattr(options, name) < 1:
-            raise UsageError(f"--{name} {getattr(options, name)}: must be 1 or more")
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: must be 1 or more")
+    parts = options.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
+    if options.batch % parts:
+        raise UsageError(f"--batch {options.batch}: cannot be shared equally by {parts} passes and processes; give a multiple")
+    if options.ahead is not None and options.ahead < 0:
+        raise UsageError(f"--ahead {options.ahead}: must not be negative")
     if not 0 <= options.turn <= 1:
         raise UsageError(f"--turn {options.turn}: must lie from 0 to 1")
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -259,12 +335,14 @@ def check_options(options: argparse.Namespace) -> torch.device:
     return torch.device(options.device)
 
 
-def log_to(folder: Path) -> Callable[[str], None]:
-    """A function that prints a line and appends it to ``log.txt`` of the run."""
+def log_to(folder: Path, team: Team) -> Callable[[str], None]:
+    """A function that prints a line and appends it to ``log.txt`` of the run, in the first process of a team."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "log.txt"
 
     def log(line: str) -> None:
+        if not team.first:
+            return
         print(line, flush=True)
         with file.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")

@@ -15,6 +15,7 @@ from vidunmask.training.garments import (
     bent,
     finish,
     finish_plain,
+    noted,
     over,
     pleats,
     puckers,
@@ -294,7 +295,8 @@ def scarf(dice: Dice, sources: Sources, *, loose: bool = False) -> Garment:
     alpha = cover(torch.where(bandana, torch.minimum(laid.inside, corner), laid.inside), 0.02)
     vertices = chart(on.t_low, on.t_high)
     lift = 0.02 * dice.noise(6, 8, (vertices[1].shape[1], vertices[0].shape[2]))[:, 0] + per_sample(dice.uniform(0.0, 0.06))
-    form = (dice.uniform(0.1, 0.9), dice.uniform(0.1, 0.45), dice.uniform(-0.05, 0.55) + (0.2 if loose else 0.0), lift)
+    tent, ridge, flare = dice.uniform(0.1, 0.9), dice.uniform(0.1, 0.45), dice.uniform(-0.05, 0.55) + (0.2 if loose else 0.0)
+    form = (tent, ridge, flare, lift, noted(cut, tent=tent, ridge=ridge, flare=flare))
     if sources.plain:
         flat = torch.ones_like(alpha)
         return Garment(base[:, :, None, None], flat, alpha, torch.zeros_like(alpha), on.t_low, on.t_high, *form)

@@ -42,6 +42,7 @@ class SynthesizedBatch:
     mask: Tensor  # (B, 1, H, W) float 0..1, 1 = face mask to remove, straps too; soft over about a pixel at its boundary
     truth: Tensor  # (B, 3, H, W) float 0..1, the photo through the same camera without a mask
     kind: Tensor  # (B,) int64, index into KINDS; 0 = the picture holds no mask
+    parameters: Tensor  # (B, len(PARAMETERS)) how the garment was drawn, see `garments.PARAMETERS`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +110,7 @@ class MaskSynthesizer:
         layer = _lay_on(garment, pose, images.shape[-1], stride=4 if shapes_only else 2)
         if shapes_only:
             mask = layer.sample(layer.in_sight(garment.alpha)[:, None]) * (kind > 0)[:, None, None, None]
-            return SynthesizedBatch(torch.lerp(images, garment.colour, mask), mask, images, kind)
+            return SynthesizedBatch(torch.lerp(images, garment.colour, mask), mask, images, kind, garment.parameters)
         light = fit_light(images, layer.xy, layer.frame, layer.seen, garment, dice)
         painted, alpha = _paint(garment, layer, light, images.shape[-1], dice)
         worn = (kind > 0).to(images.dtype)[:, None, None, None]
@@ -122,7 +123,7 @@ class MaskSynthesizer:
         truth, masked, mask = self._occlude(truth, masked, mask, landmarks, pose, light, dice)
         pair = torch.stack([masked, truth], 1) if with_truth else masked[:, None]
         pair = self.camera(pair, dice)
-        return SynthesizedBatch(pair[:, 0], mask, pair[:, 1] if with_truth else truth, kind)
+        return SynthesizedBatch(pair[:, 0], mask, pair[:, 1] if with_truth else truth, kind, garment.parameters)
 
     def photograph(self, scenes: Tensor, generator: torch.Generator) -> Tensor:
         """Scenes (B, N, 3, S, S) as the synthesizer's camera takes them; the N of a sample share every random choice."""

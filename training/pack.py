@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,38 +25,57 @@ from torch.nn import functional as F
 
 from vidunmask import geometry
 from vidunmask.errors import InputError
+from vidunmask.training import align
 from vidunmask.training.head_surface import fit_pose
+from vidunmask.training.shards import LAYERS, ShardImages
 from vidunmask.types import FloatArray
 
 MARGIN = 16  # px on each side of the crop: what jitter may use up
 SIDE = geometry.CROP_SIZE + 2 * MARGIN
 
 
+class Images(Protocol):
+    """Where the pixels are: a memory-mapped array, shards that are decoded, or a tensor on the device."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> Any:
+        """(B, S, S, C) uint8 array or tensor of rows (B,)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pack:
-    """The faces of one split, memory-mapped."""
+    """The faces of one split, and where their pixels are."""
 
-    images: np.ndarray  # (M, 288, 288, 3) uint8 of the whole pack
+    images: Images  # of the whole pack
     rows: np.ndarray  # (N,) which of them belong to the split
     landmarks: np.ndarray  # (M, 68, 2) float32, pack pixels
     photo_to_pack: np.ndarray  # (M, 2, 3) float32
     photo_size: np.ndarray  # (M, 2) height, width
     sources: tuple[str, ...]  # names of the sources that occur, for the provenance of weights
     tiers: tuple[str, ...]
+    side: int = SIDE  # S of the images
+    layers: tuple[str, ...] = ("truth",)  # what the images' channels are; more than the photo where masks are stored with it
+    camera: float = 0.0  # how bad a camera the stored pictures went through
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-def open_pack(folder: Path | str, split: str, *, tiers: str = "ABC") -> Pack:
+def open_pack(folder: Path | str, split: str, *, tiers: str = "ABC", layers: Sequence[str] = LAYERS) -> Pack:
     """Opens one split (``train`` or ``val``) of a pack, restricted to photos of the named rights tiers.
 
-    Raises InputError where the folder is no pack or nothing is left.
+    The folder may also be a built Masked-Faces dataset; then the images have the channels of ``layers``, with the masks that
+    are stored there (see `stored`). Raises InputError where the folder is neither or nothing is left.
     """
     folder = Path(folder)
+    built = folder / "dataset.json"
     try:
+        if built.exists() and not (folder / "faces.npz").exists():
+            raise InputError(f"{folder}: the dataset is not finished; run the same `vidunmask make-masked-faces` again")
         table = np.load(folder / "faces.npz")
-        images = np.load(folder / "images.npy", mmap_mode="r")
+        images = ShardImages.of(folder, table, layers) if built.exists() else np.load(folder / "images.npy", mmap_mode="r")
     except (OSError, ValueError) as error:
         raise InputError(
             f"{folder}: not a pack of faces ({error}); make one with `python -m vidunmask.training.pack PHOTOS {folder}`"
@@ -69,6 +91,9 @@ def open_pack(folder: Path | str, split: str, *, tiers: str = "ABC") -> Pack:
         photo_size=table["photo_size"],
         sources=tuple(sorted(set(table["source"][rows].tolist()))),
         tiers=tuple(sorted(set(table["tier"][rows].tolist()))),
+        side=geometry.CROP_SIZE if built.exists() else SIDE,
+        layers=tuple(layers) if built.exists() else ("truth",),
+        camera=json.loads(built.read_text(encoding="utf-8"))["settings"]["camera"] if built.exists() else 0.0,
     )
 
 
@@ -96,8 +121,9 @@ def draw_batch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Crops with jitter: images (B, 3, 256, 256) in 0..1, landmarks (B, 68, 2) in crop pixels, valid (B, 1, 256, 256).
 
-    ``valid`` is 1 where the photo really had a picture; beyond its edge the pack repeats the edge, and no loss should count
-    there. The randomness is drawn on the CPU, so that a seed means the same on every device.
+    Of a dataset with stored masks the images have more channels, which `stored.StoredMasks` takes apart. ``valid`` is 1 where
+    the photo really had a picture; beyond its edge and the pack's the edge is repeated, and no loss should count there. The
+    randomness is drawn on the CPU, so that a seed means the same on every device.
     """
     count, size = len(rows), geometry.CROP_SIZE
     scale, angle, shift = jitter.draw(count, generator)
@@ -107,24 +133,34 @@ def draw_batch(
     linear = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)  # (B, 2, 2)
     linear[:, :, 0] *= torch.where(flip, -1.0, 1.0)[:, None]
 
-    images = torch.from_numpy(np.ascontiguousarray(pack.images[rows])).to(device).permute(0, 3, 1, 2).float().div_(255)
+    images = on_device(pack.images[rows], device).permute(0, 3, 1, 2).float().div_(255)
     # normalised coordinates run over -1..1 between the outer edges (align_corners=False)
-    theta = torch.cat([linear * (size / SIDE), (shift * 2 / SIDE)[:, :, None]], dim=2).to(device)
-    grid = F.affine_grid(theta, [count, 3, size, size], align_corners=False)
+    theta = torch.cat([linear * (size / pack.side), (shift * 2 / pack.side)[:, :, None]], dim=2).to(device)
+    grid = F.affine_grid(theta, [count, 1, size, size], align_corners=False)
     crops = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
-    centre_pack, centre_crop = (SIDE - 1) / 2, (size - 1) / 2
+    centre_pack, centre_crop = (pack.side - 1) / 2, (size - 1) / 2
     inverse = torch.linalg.inv(linear)
     points = torch.from_numpy(pack.landmarks[rows]).float()
     points = (points - centre_pack - shift[:, None]) @ inverse.transpose(1, 2) + centre_crop
     points = torch.where(flip[:, None, None], points[:, MIRROR68], points)
 
-    pixels = grid * (SIDE / 2) + centre_pack  # (B, S, S, 2) pack pixels
+    pixels = grid * (pack.side / 2) + centre_pack  # (B, S, S, 2) pack pixels
     to_photo = torch.from_numpy(np.stack([geometry.invert(m) for m in pack.photo_to_pack[rows]])).float().to(device)
     photo = pixels @ to_photo[:, None, :, :2].transpose(2, 3) + to_photo[:, None, None, :, 2]
     limit = torch.from_numpy(pack.photo_size[rows][:, ::-1].copy()).float().to(device)[:, None, None]
-    valid = ((photo > -0.5) & (photo < limit - 0.5)).all(dim=3).float()[:, None]
-    return crops, points.to(device), valid
+    inside = (photo > -0.5) & (photo < limit - 0.5) & (grid.abs() <= 1)
+    return crops, points.to(device), inside.all(dim=3).float()[:, None]
+
+
+def on_device(pixels: np.ndarray | Tensor, device: torch.device | str) -> Tensor:
+    """Pixels (B, S, S, C) uint8 as a tensor on the device; to a GPU through page-locked memory, without waiting for it."""
+    if isinstance(pixels, Tensor):
+        return pixels.to(device)
+    tensor = torch.from_numpy(np.ascontiguousarray(pixels))
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 # dlib's 68 points as they are numbered in a mirrored picture
@@ -153,16 +189,25 @@ class Order:
     def __init__(self, rows: np.ndarray, *, seed: int) -> None:
         self.rows, self.seed = rows, seed
         self.position = 0  # images drawn so far
+        self._epoch: tuple[int, np.ndarray] | None = None  # the last one shuffled
 
     def take(self, count: int) -> np.ndarray:
         """The next ``count`` rows, crossing epochs without a gap."""
+        rows = self.at(self.position, count)
+        self.position += count
+        return rows
+
+    def at(self, position: int, count: int) -> np.ndarray:
+        """The ``count`` rows from ``position`` on."""
         picked: list[np.ndarray] = []
         while count:
-            epoch, offset = divmod(self.position, len(self.rows))
-            shuffled = np.random.default_rng((self.seed, epoch)).permutation(self.rows)[offset : offset + count]
-            picked.append(shuffled)
-            self.position += len(shuffled)
-            count -= len(shuffled)
+            epoch, offset = divmod(position, len(self.rows))
+            if self._epoch is None or self._epoch[0] != epoch:
+                self._epoch = (epoch, np.random.default_rng((self.seed, epoch)).permutation(self.rows))
+            part = self._epoch[1][offset : offset + count]
+            picked.append(part)
+            position += len(part)
+            count -= len(part)
         return np.concatenate(picked)
 
 
@@ -188,7 +233,6 @@ def list_photos(folder: Path) -> list[dict[str, str]]:
 
 def build_pack(photos: Path, pack: Path, *, detector_name: str = "yunet") -> tuple[int, list[str]]:
     """Finds and aligns one face in each photo and writes the pack; returns how many were kept and which photos had no face."""
-    import cv2
     from tqdm import tqdm
 
     from vidunmask import detectors
@@ -204,36 +248,18 @@ def build_pack(photos: Path, pack: Path, *, detector_name: str = "yunet") -> tup
     sizes: list[tuple[int, int]] = []
     missed: list[str] = []
     for row in tqdm(rows, unit="photo", desc="pack"):
-        picture = cv2.imread(str(photos / row["file"]), cv2.IMREAD_COLOR)
-        if picture is None:
+        picture = align.read_photo(photos / row["file"])
+        face = None if picture is None else align.find_face(picture, detector)
+        if face is None:
             missed.append(row["file"])
             continue
-        # faces cut to the edge are found more surely with some border around them
-        border = max(picture.shape[:2]) // 8
-        padded = cv2.copyMakeBorder(picture, border, border, border, border, cv2.BORDER_REPLICATE)
-        padded = cv2.cvtColor(padded, cv2.COLOR_BGR2RGB)
-        faces = detector.detect(padded)
-        if not faces:
-            missed.append(row["file"])
-            continue
-        middle = np.array([padded.shape[1], padded.shape[0]]) / 2
-        face = min(faces, key=lambda f: float(np.abs((f.box[:2] + f.box[2:]) / 2 - middle).sum()) - 100 * f.score)
-        points = detectors.find_landmarks(detector, padded, face).points.astype(np.float64)
-        to_pack = geometry.align(points)
+        to_pack = geometry.align(face.points)
         to_pack[:, 2] += MARGIN
-        shrink = geometry.scale_of(to_pack)
-        if shrink < 0.7:  # area filter before a strong reduction, or the crop aliases
-            sigma = 0.45 / shrink
-            padded = cv2.GaussianBlur(padded, (0, 0), sigma)
-        images[len(kept)] = cv2.warpAffine(
-            padded, to_pack, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
-        from_photo = to_pack.copy()
-        from_photo[:, 2] += to_pack[:, :2] @ np.array([border, border])
+        images[len(kept)] = align.cut_out(face, to_pack, SIDE)
         kept.append(row)
-        landmarks.append(geometry.apply(to_pack, points))
-        transforms.append(from_photo)
-        sizes.append(picture.shape[:2])
+        landmarks.append(geometry.apply(to_pack, face.points))
+        transforms.append(face.from_photo(to_pack))
+        sizes.append(face.photo_size)
     images.flush()
     if len(kept) < len(rows):
         whole = np.lib.format.open_memmap(pack / "images.cut.npy", mode="w+", dtype=np.uint8, shape=(len(kept), SIDE, SIDE, 3))

@@ -8,17 +8,20 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.utils import save_image
 
 from vidunmask.errors import VidunmaskError
 from vidunmask.networks import weights
 from vidunmask.training import metrics
+from vidunmask.training.distributed import Team
+from vidunmask.training.feed import Prepare, hold
 from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to, start_from
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
+from vidunmask.training.stored import masks_for
 from vidunmask.training.turn import turn_some
 
 NETWORK = "unet"
@@ -39,6 +42,18 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     """One minus the soft Dice coefficient of the batch as a whole; scale-free, so that small masks count beside large ones."""
     probability = torch.sigmoid(logits)
     return 1 - (2 * (probability * target).sum() + 1) / (probability.sum() + target.sum() + 1)
+
+
+def preparation(pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, turn: float) -> Prepare:
+    """What a step works on, from rows of the pack: masked picture and mask."""
+
+    def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
+        drawn = draw_batch(pack, rows, jitter=JITTER, generator=generator, device=device)
+        faces, landmarks, _ = turn_some(*drawn, generator, share=turn, jitter=JITTER)
+        made = synthesizer(faces, landmarks, generator, with_truth=False)
+        return made.masked.contiguous(memory_format=torch.channels_last), made.mask
+
+    return prepare
 
 
 @torch.no_grad()
@@ -73,17 +88,20 @@ def evaluate(
     }, torch.stack(sheet[:32])
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> Run:
     """Runs or resumes a training."""
     options = parse(arguments)
-    device = check_options(options)
-    log = log_to(options.run)
+    team = Team(check_options(options))
+    device = team.device
+    log = log_to(options.run, team)
 
     # --- data ---------------------------------------------------------------------------------------------------------
-    train, val = open_pack(options.pack, "train", tiers=options.tiers), open_pack(options.pack, "val")
-    synthesizer = MaskSynthesizer(templates_folder=options.templates)
+    layers = ("masked", "mask")  # what is read of a dataset with stored masks
+    train, where = hold(open_pack(options.pack, "train", tiers=options.tiers, layers=layers), options.data, device)
+    val = open_pack(options.pack, "val", layers=layers)
+    synthesizer = masks_for(train, templates=options.templates)
     order = Order(turned_more_often(train), seed=options.seed)
-    generator = torch.Generator().manual_seed(options.seed)
+    prepare = preparation(train, synthesizer, device, turn=options.turn)
 
     # --- network ------------------------------------------------------------------------------------------------------
     settings = weights.presets("segmenter", NETWORK)[options.preset]
@@ -91,61 +109,50 @@ def main(arguments: list[str] | None = None) -> None:
     start_from(network, options.start_from, kind="segmenter", log=log)
     average = Average(network, decay=options.ema)
     optimizer = torch.optim.Adam(network.parameters(), lr=options.lr)
-    forward: Any = torch.compile(network) if options.compile else network
+    forward = team.wrap(network, compiled=options.compile)
 
     # --- resume -------------------------------------------------------------------------------------------------------
-    run = Run(options, {"network": network, "optimizer": optimizer}, average=average, order=order, generator=generator)
-    clock = run.clock
-    if clock.images:
-        log(f"resumed at {clock.images} images")
+    run = Run(options, {"network": network, "optimizer": optimizer}, average=average, order=order, team=team, log=log)
     parameters = sum(p.numel() for p in network.parameters())
-    log(f"{NETWORK} {options.preset}, {parameters / 1e6:.2f}M parameters, {len(train)} faces; {vars(options)}")
+    log(f"{NETWORK} {options.preset}, {parameters / 1e6:.2f}M parameters, {len(train)} faces {where}; {vars(options)}")
 
     def report() -> dict[str, float]:
-        figures, sheet = evaluate(average.network, val, synthesizer, device)
-        save_image(sheet, options.run / f"val_{clock.images:08d}.png", nrow=8)
-        log(f"{clock.images:>8d} val  " + "  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+        figures, sheet = evaluate(average.network, val, synthesizer, device, limit=options.val_faces)
+        run.show(figures, sheet, columns=8)
         return figures
 
     # --- the loop -----------------------------------------------------------------------------------------------------
-    clock.listen()
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.precision == "bfloat16")
-    for images_done in clock:
+    for batch in run.batches(prepare):
         rate = learning_rate(
-            images_done, base=options.lr, epoch=len(train), total=options.images, cooldown=options.cooldown, warmup=1000
+            batch.images, base=options.lr, epoch=len(train), total=options.images, cooldown=options.cooldown, warmup=1000
         )
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-        drawn = draw_batch(train, order.take(options.batch), jitter=JITTER, generator=generator, device=device)
-        faces, landmarks, _ = turn_some(*drawn, generator, share=options.turn, jitter=JITTER)
-        made = synthesizer(faces, landmarks, generator, with_truth=False)
+        masked, mask = batch.data
         network.train()
         with autocast:
-            logits = forward(made.masked.contiguous(memory_format=torch.channels_last))
-        terms = {"bce": F.binary_cross_entropy_with_logits(logits.float(), made.mask)}
+            logits = forward(masked)
+        terms = {"bce": F.binary_cross_entropy_with_logits(logits.float(), mask)}
         total = terms["bce"]
         if options.weight_dice:
-            terms["dice"] = dice(logits.float(), made.mask)
+            terms["dice"] = dice(logits.float(), mask)
             total = total + options.weight_dice * terms["dice"]
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        optimizer.step()
-        average.update(network)
-
-        clock.step(options.batch, terms)
-        if clock.due(800, options.batch):
-            log(clock.line())
-        if clock.due(options.evaluate_every, options.batch):
-            report()
-        run.save_when_due()
+        run.backward(total)
+        if batch.last:
+            run.step(optimizer, network, wrapped=True)
+            average.update(network)
+        run.after(batch, terms, report)
 
     # --- the end ------------------------------------------------------------------------------------------------------
     run.save()
-    figures = report()
-    if options.export:
+    figures = report() if team.first else {}
+    if options.export and team.first:
         provenance = run.provenance(options, train, figures)
         log(export(options.export, average, kind="segmenter", network=NETWORK, arguments=settings, provenance=provenance))
+    run.close()
+    return run
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A small made-up pack of faces and tiny networks, for what measures them."""
+"""Made-up packs of faces, tiny networks and random VGG weights: what training and measuring need to run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.training.test_masked_faces import head_landmarks
+from vidunmask import geometry
 from vidunmask.training.pack import MARGIN, SIDE
 
 COUNT = 20
@@ -77,3 +78,38 @@ def alexnet_files(tmp_path_factory):
     linear = {f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1) for i, c in enumerate((64, 192, 384, 256, 256))}
     torch.save(linear, folder / "lpips_alex.pth")
     return folder
+
+
+@pytest.fixture
+def pack(tmp_path):
+    """Eight faces to train on and four of val: coarse noise about the canonical landmarks."""
+    count = 12
+    random = np.random.default_rng(0)
+    folder = tmp_path / "pack"
+    folder.mkdir()
+    coarse = random.integers(60, 220, (count, 9, 9, 3), dtype=np.uint8)
+    np.save(folder / "images.npy", coarse.repeat(SIDE // 9, 1).repeat(SIDE // 9, 2))
+    landmarks = geometry.TEMPLATE68 + MARGIN + random.normal(0, 1, (count, 68, 2))
+    transform = np.array([[1.0, 0, MARGIN], [0, 1.0, MARGIN]])
+    np.savez(
+        folder / "faces.npz",
+        landmarks=landmarks.astype(np.float32),
+        photo_to_pack=np.tile(transform, (count, 1, 1)).astype(np.float32),
+        photo_size=np.full((count, 2), 256),
+        photo=np.array([f"{i}.png" for i in range(count)]),
+        split=np.array(["train"] * 8 + ["val"] * 4),
+        tier=np.array(["A", "B"] * 6),
+        source=np.array(["made"] * count),
+    )
+    return folder
+
+
+@pytest.fixture
+def vgg(tmp_path):
+    """VGG-16's convolutions with random weights."""
+    from torchvision.models import vgg16
+
+    torch.manual_seed(1)
+    path = tmp_path / "vgg.pth"
+    torch.save({k: v.half() for k, v in vgg16(weights=None).features.state_dict(prefix="features.").items()}, path)
+    return path

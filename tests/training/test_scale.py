@@ -1,0 +1,193 @@
+"""Training at scale: several processes, accumulated passes, batches made ahead, exact resuming, failures, TensorBoard."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from vidunmask.errors import UsageError
+from vidunmask.training import health, inpainter, loop, losses, segmenter
+from vidunmask.training.distributed import Team
+from vidunmask.training.feed import Held, hold
+from vidunmask.training.health import DIVERGED, WINDOW, Watch
+from vidunmask.training.pack import Order, open_pack
+from vidunmask.training.settings import changes
+
+FAST = {"preset": "tiny", "precision": "float32", "evaluate_every": 1000, "val_faces": 2}
+
+
+def options(pack, run, **more):
+    values = {"pack": pack, "run": run, "batch": 4, **FAST, **more}
+    flags = [f"--{key.replace('_', '-')}" if value is True else "" for key, value in values.items()]
+    pairs = [(f"--{key.replace('_', '-')}", str(value)) for key, value in values.items() if value is not True]
+    return [flag for flag in flags if flag] + [part for pair in pairs for part in pair]
+
+
+def critics(vgg):
+    return {"vgg": vgg, "critic_width": 4, "feature_scale": 0.5, "adversarial_from": 4}
+
+
+def stored(run):
+    return torch.load(run / "checkpoint.pt", weights_only=True)
+
+
+def assert_same(run, other, *, exactly=True, parts=("network", "average", "optimizer")):
+    a, b = stored(run), stored(other)
+    assert a["values"]["images"] == b["values"]["images"]
+    tolerance = {"rtol": 0, "atol": 0} if exactly else {"rtol": 1e-3, "atol": 2e-5}
+    for part in parts:
+        torch.testing.assert_close(a["parts"][part], b["parts"][part], **tolerance)
+
+
+def torchrun(program, arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [*command, "-m", "--", program.__name__, *arguments], env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
+
+
+def test_two_processes_stopped_and_resumed_learn_what_one_does_in_two_passes(pack, vgg, tmp_path):
+    inpainter.main(options(pack, tmp_path / "one", images=20, accumulate=2, **critics(vgg)))
+    torchrun(inpainter, options(pack, tmp_path / "two", images=12, **critics(vgg)))  # an epoch has 8 faces
+    said = torchrun(inpainter, options(pack, tmp_path / "two", images=20, **critics(vgg)))
+    assert said.count("resumed at 12 images") == 1  # by the first process alone
+    assert "other options" not in said
+    assert_same(tmp_path / "one", tmp_path / "two", exactly=False, parts=("network", "average", "critics"))
+
+
+def test_the_order_is_the_same_however_it_is_asked_for():
+    one, two = Order(np.arange(8), seed=0), Order(np.arange(8), seed=0)
+    assert one.at(4, 8).tolist() == [*two.at(4, 4), *two.at(8, 4)]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_stopped_within_an_epoch_goes_on_to_the_bit(accumulate, pack, vgg, tmp_path):
+    extra = {**critics(vgg), "accumulate": accumulate}
+    inpainter.main(options(pack, tmp_path / "whole", images=20, **extra))
+    inpainter.main(options(pack, tmp_path / "parts", images=12, **extra))
+    inpainter.main(options(pack, tmp_path / "parts", images=20, **extra))
+    parts = ("network", "average", "optimizer", "critics", "critic_optimizer")
+    assert_same(tmp_path / "whole", tmp_path / "parts", parts=parts)
+
+
+def test_one_seed_gives_one_run_whatever_is_made_ahead_or_held_in_memory(pack, tmp_path):
+    segmenter.main(options(pack, tmp_path / "plain", images=16))
+    segmenter.main(options(pack, tmp_path / "again", images=16))
+    segmenter.main(options(pack, tmp_path / "ahead", images=16, ahead=3, data="memory"))
+    segmenter.main(options(pack, tmp_path / "other", images=16, seed=1))
+    assert_same(tmp_path / "plain", tmp_path / "again")
+    assert_same(tmp_path / "plain", tmp_path / "ahead")
+    with pytest.raises(AssertionError):
+        assert_same(tmp_path / "plain", tmp_path / "other")
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(pack, tmp_path):
+    segmenter.main(options(pack, tmp_path / "run", images=8))
+    state = stored(tmp_path / "run")
+    generator = torch.Generator().get_state()
+    state["values"] = {name: state["values"][name] for name in ("images", "updates", "spent")} | {"generator": generator}
+    torch.save(state, tmp_path / "run" / "checkpoint.pt")
+    segmenter.main(options(pack, tmp_path / "run", images=12))
+    assert stored(tmp_path / "run")["values"]["images"] == 12
+
+
+def test_a_run_that_goes_on_with_other_options_says_which(pack, tmp_path, capsys):
+    segmenter.main(options(pack, tmp_path / "run", images=4))
+    assert stored(tmp_path / "run")["values"]["options"]["lr"] == 2e-4
+    segmenter.main(options(pack, tmp_path / "run", images=8, lr=1e-4, log_every=4))
+    assert "resumed with other options than before: lr 0.0001 (was 0.0002)\n" in capsys.readouterr().out
+
+
+def test_two_processes_in_the_place_of_two_passes_are_no_change():
+    assert changes({"accumulate": 2, "batches a step": 2}, {"accumulate": 1, "batches a step": 2}) == []
+    assert changes({"batches a step": 2}, {"batches a step": 4}) == ["batches a step 4 (was 2)"]
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_what_is_not_finite_ends_the_run_and_leaves_the_last_good_checkpoint(where, pack, vgg, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.Run, "SAVE_SECONDS", 0)
+    calls = []
+    real = losses.reconstruction
+
+    def failing(fake, truth, weight):
+        calls.append(1)
+        loss = real(fake, truth, weight)
+        if len(calls) < 4:
+            return loss
+        # the square root of nothing is finite, its gradient is not
+        return loss * float("nan") if where == "loss" else loss + (0 * loss).sqrt()
+
+    monkeypatch.setattr(losses, "reconstruction", failing)
+    with pytest.raises(FloatingPointError, match=r"after 16 images '(l1|gradient)' became nan; the last checkpoint is intact"):
+        inpainter.main(options(pack, tmp_path / "run", images=40, **critics(vgg)))
+    state = stored(tmp_path / "run")
+    assert state["values"]["images"] == 12
+    for part in ("network", "average"):
+        assert all(tensor.isfinite().all() for tensor in state["parts"][part].values())
+
+
+def feed(watch, values):
+    for value in values:
+        watch.add({"l1": torch.tensor(value)}, step=True, images=0)
+
+
+def test_a_loss_far_above_its_best_is_a_divergence_but_noise_is_not():
+    watch = Watch(Team(torch.device("cpu")))
+    feed(watch, [1.0, *[0.2, 0.4] * (2 * WINDOW)])
+    assert watch.healthy
+    feed(watch, [0.3, 0.7] * (WINDOW // 2))
+    assert watch.healthy
+    with pytest.raises(FloatingPointError, match=r"'l1' is .* the run diverges"):
+        feed(watch, [DIVERGED * 2] * WINDOW)
+
+
+def test_no_checkpoint_replaces_the_good_one_while_the_loss_climbs(pack, tmp_path, monkeypatch, capsys):
+    segmenter.main(options(pack, tmp_path / "run", images=8))
+    monkeypatch.setattr(health.Watch, "healthy", property(lambda self: self.recent is None))
+    monkeypatch.setattr(health, "WINDOW", 2)
+    segmenter.main(options(pack, tmp_path / "run", images=16))
+    assert stored(tmp_path / "run")["values"]["images"] == 8
+    assert "no checkpoint at 16 images" in capsys.readouterr().out
+
+
+def test_a_run_in_tensorboard_has_curves_and_sheets(pack, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    segmenter.main(options(pack, tmp_path / "run", images=8, tensorboard=True, log_every=4))
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [point.step for point in events.Scalars("train/bce")] == [4, 8]
+    assert {"train/gradient", "speed/images per second", "val/iou"} <= set(events.Tags()["scalars"])
+    assert events.Images("val/sheet")[-1].step == 8
+
+
+def test_without_the_package_tensorboard_is_refused_with_the_remedy(pack, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UsageError, match=r"--tensorboard: .* pip install 'vidunmask\[train\]'"):
+        segmenter.main(options(pack, tmp_path / "run", images=4, tensorboard=True))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(pack, tmp_path):
+    with pytest.raises(UsageError, match="--batch 4: cannot be shared equally by 3"):
+        segmenter.main(options(pack, tmp_path / "run", accumulate=3))
+
+
+def test_held_images_are_those_of_the_pack(pack):
+    faces = open_pack(pack, "val")
+    held, where = hold(faces, "memory", torch.device("cpu"))
+    assert isinstance(held.images, Held)
+    assert where.startswith("held on cpu")
+    np.testing.assert_array_equal(held.images[faces.rows[[2, 0]]].numpy(), faces.images[faces.rows[[2, 0]]])
+    assert hold(faces, "auto", torch.device("cpu"))[0] is faces
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("data", ["device", "memory", "disk"])
+def test_on_a_gpu_it_trains_from_wherever_the_images_are(data, pack, vgg, tmp_path):
+    run = inpainter.main(options(pack, tmp_path / data, images=16, device="cuda", data=data, **critics(vgg)))
+    assert run.clock.images == 16

@@ -1,0 +1,125 @@
+"""The batches of a run: which images, with which randomness, made ahead where that keeps a GPU busy.
+
+The randomness of a batch depends on the seed and on its place among all images of the run alone. So a run goes on exactly where
+it stopped, whatever was made ahead, and two processes draw what one process with two batches a step would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidunmask.flow import prefetch
+from vidunmask.training.distributed import Team
+from vidunmask.training.pack import Order, Pack, on_device
+
+WHERE = ("auto", "disk", "memory", "device")
+# Rows of the pack and a seeded generator on the CPU, to what a step needs.
+Prepare = Callable[[np.ndarray, torch.Generator], tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What one forward and backward pass works on."""
+
+    images: int  # images of the run before this step
+    data: tuple[Any, ...]  # what was prepared
+    generator: torch.Generator  # for what is left to draw, on the CPU
+    last: bool  # of its step: the weights move after it
+    ready: Any = None  # the event on the GPU after which the data is there
+
+
+def draw_batches(
+    prepare: Prepare, order: Order, *, team: Team, batch: int, accumulate: int, seed: int, start: int, ahead: int
+) -> Iterator[Batch]:
+    """Endless batches for this process from image ``start`` on; ``team`` and ``accumulate`` divide a step's ``batch`` images.
+
+    ``ahead`` of them are made by a thread beside the step, on a GPU in a stream of its own; 0 makes each when it is asked for.
+    """
+    made = _make(prepare, order, team=team, batch=batch, accumulate=accumulate, seed=seed, start=start)
+    if ahead == 0:
+        yield from made
+        return
+    with contextlib.closing(prefetch(made, ahead)) as coming:  # type: ignore[type-var]
+        for item in coming:
+            if item.ready is not None:
+                stream = torch.cuda.current_stream(team.device)
+                stream.wait_event(item.ready)
+                for tensor in item.data:
+                    if isinstance(tensor, Tensor):  # its memory must not be used again before the step is through with it
+                        tensor.record_stream(stream)
+            yield item
+
+
+def _make(prepare: Prepare, order: Order, *, team: Team, batch: int, accumulate: int, seed: int, start: int) -> Iterator[Batch]:
+    share = batch // (team.size * accumulate)
+    cuda = team.device.type == "cuda"
+    stream = torch.cuda.Stream(team.device) if cuda else None
+    while True:
+        for index in range(accumulate):
+            position = start + (team.rank * accumulate + index) * share
+            generator = torch.Generator().manual_seed(_seed(seed, position))
+            with torch.cuda.stream(stream) if cuda else contextlib.nullcontext():  # type: ignore[attr-defined]
+                data = prepare(order.at(position, share), generator)
+                ready = stream.record_event() if stream is not None else None
+            yield Batch(start, data, generator, index == accumulate - 1, ready)
+        start += batch
+
+
+def _seed(seed: int, position: int) -> int:
+    return int(np.random.SeedSequence((seed, position)).generate_state(1, np.uint64)[0] >> 1)
+
+
+class Held:
+    """The images of some rows of a pack in one tensor, in memory or on a GPU."""
+
+    def __init__(self, pack: Pack, device: torch.device, *, chunk: int = 256) -> None:
+        self._place = np.full(len(pack.images), -1, np.int64)  # of a row in the tensor
+        self._place[pack.rows] = np.arange(len(pack.rows))
+        first = on_device(pack.images[pack.rows[:1]], device)
+        self.tensor = torch.empty((len(pack.rows), *first.shape[1:]), dtype=torch.uint8, device=device)
+        for begin in range(0, len(pack.rows), chunk):
+            self.tensor[begin : begin + chunk] = on_device(pack.images[pack.rows[begin : begin + chunk]], device)
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def __getitem__(self, rows: np.ndarray) -> Tensor:
+        places = torch.from_numpy(self._place[rows])
+        if self.tensor.is_cuda:
+            places = places.pin_memory().to(self.tensor.device, non_blocking=True)
+        return self.tensor[places]
+
+
+def hold(pack: Pack, where: str, device: torch.device) -> tuple[Pack, str]:
+    """The pack with its images ``where`` they are wanted (one of WHERE), and where that is.
+
+    ``auto`` puts them on a GPU where they fit into half of what is free there, decoded shards into memory by the same rule, and
+    otherwise leaves them on the disk, which for a memory-mapped pack means: in the system's cache.
+    """
+    size = len(pack.rows) * int(np.prod(pack.images[pack.rows[:1]].shape[1:]))
+    if where == "auto":
+        where = "disk"
+        if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 2:
+            where = "device"
+        elif device.type == "cuda" and not isinstance(pack.images, np.ndarray) and size < _free_memory() / 2:
+            where = "memory"
+    if where == "disk":
+        return pack, f"on disk ({size / 1e9:.1f} GB)"
+    place = device if where == "device" else torch.device("cpu")
+    return dataclasses.replace(pack, images=Held(pack, place)), f"held on {place} ({size / 1e9:.1f} GB)"
+
+
+def _free_memory() -> float:
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # not every system says
+        return 0.0
