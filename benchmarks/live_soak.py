@@ -82,7 +82,7 @@ def plot(folder: Path) -> None:
     memory.set_ylabel("resident, MB")
     memory.set_xlabel("minutes")
     for axes in (late, rate, memory):
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * axes.dataLim.ymax)
         axes.grid(alpha=0.3)
     late.set_title(verdict(columns), fontsize=8, wrap=True)
     figure.tight_layout()

@@ -17,7 +17,7 @@ from vidunmask.errors import VidunmaskError
 from vidunmask.networks import weights
 from vidunmask.training import metrics
 from vidunmask.training.distributed import Team
-from vidunmask.training.feed import hold
+from vidunmask.training.feed import Prepare, hold
 from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to, start_from
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
@@ -42,6 +42,18 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     """One minus the soft Dice coefficient of the batch as a whole; scale-free, so that small masks count beside large ones."""
     probability = torch.sigmoid(logits)
     return 1 - (2 * (probability * target).sum() + 1) / (probability.sum() + target.sum() + 1)
+
+
+def preparation(pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, turn: float) -> Prepare:
+    """What a step works on, from rows of the pack: masked picture and mask."""
+
+    def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
+        drawn = draw_batch(pack, rows, jitter=JITTER, generator=generator, device=device)
+        faces, landmarks, _ = turn_some(*drawn, generator, share=turn, jitter=JITTER)
+        made = synthesizer(faces, landmarks, generator, with_truth=False)
+        return made.masked.contiguous(memory_format=torch.channels_last), made.mask
+
+    return prepare
 
 
 @torch.no_grad()
@@ -89,12 +101,7 @@ def main(arguments: list[str] | None = None) -> Run:
     val = open_pack(options.pack, "val", layers=layers)
     synthesizer = masks_for(train, templates=options.templates)
     order = Order(turned_more_often(train), seed=options.seed)
-
-    def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
-        drawn = draw_batch(train, rows, jitter=JITTER, generator=generator, device=device)
-        faces, landmarks, _ = turn_some(*drawn, generator, share=options.turn, jitter=JITTER)
-        made = synthesizer(faces, landmarks, generator, with_truth=False)
-        return made.masked.contiguous(memory_format=torch.channels_last), made.mask
+    prepare = preparation(train, synthesizer, device, turn=options.turn)
 
     # --- network ------------------------------------------------------------------------------------------------------
     settings = weights.presets("segmenter", NETWORK)[options.preset]

@@ -1,4 +1,4 @@
-"""A small made-up pack of faces tiny networks and random VGG weights: what the training programs and what measures them need."""
+"""Made-up packs of faces, tiny networks and random VGG weights: what training and measuring need to run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,6 @@ from vidunmask import geometry
 from vidunmask.training.pack import MARGIN, SIDE
 
 COUNT = 20
-PROGRAMS_COUNT = 12
 
 
 @pytest.fixture(scope="session")
@@ -83,28 +82,31 @@ def alexnet_files(tmp_path_factory):
 
 @pytest.fixture
 def pack(tmp_path):
+    """Eight faces to train on and four of val: coarse noise about the canonical landmarks."""
+    count = 12
     random = np.random.default_rng(0)
     folder = tmp_path / "pack"
     folder.mkdir()
-    coarse = random.integers(60, 220, (PROGRAMS_COUNT, 9, 9, 3), dtype=np.uint8)
+    coarse = random.integers(60, 220, (count, 9, 9, 3), dtype=np.uint8)
     np.save(folder / "images.npy", coarse.repeat(SIDE // 9, 1).repeat(SIDE // 9, 2))
-    landmarks = geometry.TEMPLATE68 + MARGIN + random.normal(0, 1, (PROGRAMS_COUNT, 68, 2))
+    landmarks = geometry.TEMPLATE68 + MARGIN + random.normal(0, 1, (count, 68, 2))
     transform = np.array([[1.0, 0, MARGIN], [0, 1.0, MARGIN]])
     np.savez(
         folder / "faces.npz",
         landmarks=landmarks.astype(np.float32),
-        photo_to_pack=np.tile(transform, (PROGRAMS_COUNT, 1, 1)).astype(np.float32),
-        photo_size=np.full((PROGRAMS_COUNT, 2), 256),
-        photo=np.array([f"{i}.png" for i in range(PROGRAMS_COUNT)]),
+        photo_to_pack=np.tile(transform, (count, 1, 1)).astype(np.float32),
+        photo_size=np.full((count, 2), 256),
+        photo=np.array([f"{i}.png" for i in range(count)]),
         split=np.array(["train"] * 8 + ["val"] * 4),
         tier=np.array(["A", "B"] * 6),
-        source=np.array(["made"] * PROGRAMS_COUNT),
+        source=np.array(["made"] * count),
     )
     return folder
 
 
 @pytest.fixture
 def vgg(tmp_path):
+    """VGG-16's convolutions with random weights."""
     from torchvision.models import vgg16
 
     torch.manual_seed(1)

@@ -39,7 +39,11 @@ def assert_same(run, other, *, exactly=True, parts=("network", "average", "optim
     assert a["values"]["images"] == b["values"]["images"]
     tolerance = {"rtol": 0, "atol": 0} if exactly else {"rtol": 1e-3, "atol": 2e-5}
     for part in parts:
-        torch.testing.assert_close(a["parts"][part], b["parts"][part], **tolerance)
+        one, two = a["parts"][part], b["parts"][part]
+        if not exactly:
+            # Spectral norm's power iteration goes a step with every pass, and two passes are two steps in one process.
+            one, two = ({k: v for k, v in state.items() if not k.endswith(("._u", "._v"))} for state in (one, two))
+        torch.testing.assert_close(one, two, **tolerance)
 
 
 def torchrun(program, arguments):
@@ -141,7 +145,8 @@ def test_a_loss_far_above_its_best_is_a_divergence_but_noise_is_not():
     watch = Watch(Team(torch.device("cpu")))
     feed(watch, [1.0, *[0.2, 0.4] * (2 * WINDOW)])
     assert watch.healthy
-    feed(watch, [0.3, 5.0] * (WINDOW // 2))
+    feed(watch, [0.3, 0.7] * (WINDOW // 2))
+    assert watch.healthy
     with pytest.raises(FloatingPointError, match=r"'l1' is .* the run diverges"):
         feed(watch, [DIVERGED * 2] * WINDOW)
 

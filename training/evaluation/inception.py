@@ -23,7 +23,7 @@ class Inception:
         """Raises WeightsError where the file is missing, is not the one that FID is defined by, or torch-fidelity is not
         installed."""
         if importlib.util.find_spec("torch_fidelity") is None:
-            raise WeightsError("FID needs torch-fidelity; pip install 'vidunmask[eval]'")
+            raise WeightsError(f"--fid-weights {weights}: FID needs torch-fidelity; pip install 'vidunmask[eval]'")
         if not weights.is_file():
             raise WeightsError(f"--fid-weights {weights}: no such file; fetch {URL}")
         self.sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
