@@ -19,9 +19,10 @@ CANVAS = 1024  # px: side of the picture on which receptive fields are measured
 CANVAS_GLOBAL = 256  # the same for the baselines, whose attention and statistics run over the whole picture anyway
 
 HOW = f"""\
-Parameters: all that are stored. GFLOP: one face of {CROP_SIZE} x {CROP_SIZE}, forward, a multiplication and an addition counted as two
-operations, convolutions and matrix products only (torch.utils.flop_counter). Receptive field: side of the square of input that
-one pixel in the middle of the output depends on, measured by gradient; "N+" means all of a picture of N x N."""
+Parameters: all that are stored. GFLOP: one face of {CROP_SIZE} x {CROP_SIZE}, forward, a multiplication and an addition counted
+as two operations, convolutions and matrix products only (torch.utils.flop_counter). Receptive field: side of the
+square of input that one pixel in the middle of the output depends on, measured by gradient; "N+": all of a picture
+of N x N."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,10 @@ def table(entries: list[Entry]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = []
     for row in rows:
-        cells = [cell.ljust(width) if column < 3 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.ljust(width) if column < 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join([*lines, "", HOW])
 

@@ -61,7 +61,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     local = "losses on the composed image, in networks whose own paper has them on the raw output"
     supervision.add_argument("--local-supervision", action="store_true", help=local)
     without = "a 3x3 convolution in place of CSAM (Table 3), or of the attention that another network has"
-    add("--without-csam", action="store_true", help=without)
+    add("--without-csam", "--without-attention", action="store_true", help=without)
     return parser.parse_args(arguments)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vidunmask.training import losses
 from vidunmask.training.completion import Completion
 from vidunmask.training.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
-from vidunmask.training.objectives import Target, Judgement, Objective
+from vidunmask.training.objectives import Judgement, Objective, Target
 
 
 class RegionAttentive(Objective):

@@ -2,10 +2,10 @@
 
     python -m vidunmask.training.tables --pack PACK --out DIR --budget 20000 [--preset compact] [--seeds 0 1] [-- OPTIONS]
 
-Trains the four rivals, our network, and its two ablations, each for --budget images with the same data, order, batch, schedule and
-averaging; measures them all on ``val`` under the same masks; and writes ``tables.md``, ``tables.json``, ``curves_*.png`` and a sheet
-of faces for each. OPTIONS go to ``vidunmask.training.inpainter``. What is done is not done again: after a stop the same command
-goes on. Figures of the paper stand beside ours; they come of other data and of a far larger budget.
+Trains the four rivals, our network, and its two ablations, each for --budget images with the same data, order, batch, schedule
+and averaging; measures them all on ``val`` under the same masks; writes ``tables.md``, ``tables.json``, ``curves_*.png`` and a
+sheet of faces for each. OPTIONS go to ``vidunmask.training.inpainter``. What is done is not done again: after a stop the same
+command goes on. Figures of the paper stand beside ours; they come of other data and of a far larger budget.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from vidunmask.training.scores import METRICS, score
 
 INTERRUPTED = 130  # exit code, as the shells have it
 OURS = "gated_mcsam"
-FIXED = ("pack", "run", "network", "preset", "images", "seed", "export", "full-supervision", "local-supervision", "without-csam")
+ABLATIONS = ("full-supervision", "local-supervision", "without-csam", "without-attention")
+FIXED = ("pack", "run", "network", "preset", "images", "seed", "export", *ABLATIONS)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--seeds", type=int, nargs="+", default=[0], help="one run a row for each (default: 0)")
     add("--rows", nargs="+", choices=NAMES, default=NAMES, metavar="ROW", help=f"of {', '.join(NAMES)} (default: all)")
     add("--segmenter", default="compact-segmenter", help="finds the masks when measuring (default: %(default)s)")
-    add("--held-out-templates", type=Path, help="measure with pictures of masks laid on flat, as the paper did, from this folder")
+    add(
+        "--held-out-templates",
+        type=Path,
+        help="measure with pictures of masks laid on flat, as the paper did, from this folder",
+    )
     add("--camera", type=float, default=0.0, help="how bad the cameras are when measuring, 0 to 1 (default: %(default)s)")
     add("--limit", type=int, help="measure only the first so many faces")
     cut = arguments.index("--") if "--" in arguments else len(arguments)
@@ -198,8 +203,9 @@ def markdown(options: argparse.Namespace, done: dict[str, list[dict[str, Any]]])
     """All tables; rows that are not done have dashes."""
     by_name = {row.name: row for row in ROWS}
     faces = next((entries[0]["faces"] for entries in done.values()), 0)
+    seeds = ", ".join(map(str, options.seeds))
     lines = [
-        f"Each row: preset `{options.preset}`, {options.budget} images, seed {', '.join(map(str, options.seeds))}; training options "
+        f"Each row: preset `{options.preset}`, {options.budget} images, seed {seeds}; training options "
         f"`{' '.join(options.training) or 'none'}`. Measured on {faces} faces of `val`, camera {options.camera:g}.",
         "The paper's figures: its full-size networks, CelebA, many epochs of 158,003 images.",
     ]
@@ -215,7 +221,9 @@ def markdown(options: argparse.Namespace, done: dict[str, list[dict[str, Any]]])
                 cells += [f"{mean(entry['minutes'] for entry in entries):.0f}" if entries else "–"]
                 cells += [cell(entries, source, figure) if entries else "–" for figure in (*whole, *masked)]
                 ssim, psnr, l1 = by_name[name].published
-                lines.append(f"| {by_name[name].label} | " + " | ".join([*cells, f"{ssim:.4f}", f"{psnr:.2f}", f"{l1:.4f}"]) + " |")
+                lines.append(
+                    f"| {by_name[name].label} | " + " | ".join([*cells, f"{ssim:.4f}", f"{psnr:.2f}", f"{l1:.4f}"]) + " |"
+                )
     return "\n".join(lines) + "\n"
 
 

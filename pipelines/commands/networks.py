@@ -15,7 +15,7 @@ def parser() -> Parser:
     """The arguments of ``vidunmask networks``."""
     p = Parser(
         prog="vidunmask networks",
-        description="Lists every network and preset, those of the paper's rivals too, with parameters, GFLOP a face and receptive field.",
+        description="Lists every network and preset, also of the paper's rivals: parameters, GFLOP a face, receptive field.",
         epilog=f"{_EPILOG}\n{EXIT_CODES}",
     )
     p.add_argument("--preset", metavar="NAME", action="append", help="only presets of this name; may be repeated")

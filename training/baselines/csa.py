@@ -14,7 +14,7 @@ from vidunmask.networks.layers import PlainAttention
 from vidunmask.training import losses
 from vidunmask.training.completion import Completion, Rival, full_precision, shrink_mask
 from vidunmask.training.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
-from vidunmask.training.objectives import Target, Judgement, Objective
+from vidunmask.training.objectives import Judgement, Objective, Target
 
 PAPER = (64, 128, 256, 512, 512, 512, 512, 512)
 PRESETS: dict[str, dict[str, Any]] = {
@@ -236,7 +236,9 @@ class CSAObjective(Objective):
         }
         if not adversarial:
             return self.verdict(terms, ())
-        return self.verdict(terms, ((real, fake), (features_real[2], self.features(losses.shrink(fake, self.feature_scale))[2])))
+        return self.verdict(
+            terms, ((real, fake), (features_real[2], self.features(losses.shrink(fake, self.feature_scale))[2]))
+        )
 
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         return losses.relativistic_generator(real, fake)

@@ -13,7 +13,7 @@ from vidunmask.networks.layers import PlainAttention
 from vidunmask.training import losses
 from vidunmask.training.completion import Completion, Rival, full_precision, shrink_mask
 from vidunmask.training.discriminators import SNPatchDiscriminator
-from vidunmask.training.objectives import Target, Judgement, Objective
+from vidunmask.training.objectives import Judgement, Objective, Target
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"width": 24},

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vidunmask.training import losses
 from vidunmask.training.completion import Completion, Rival, shrink_mask
 from vidunmask.training.discriminators import PatchDiscriminator
-from vidunmask.training.objectives import Target, Judgement, Objective
+from vidunmask.training.objectives import Judgement, Objective, Target
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"width": 64},

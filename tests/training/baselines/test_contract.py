@@ -1,4 +1,4 @@
-"""What every rival must keep to, run over whatever networks are found; the same as for our own inpainter, and what training needs."""
+"""What every rival must keep to, whatever networks are found: what our own inpainter keeps to, and what training needs."""
 
 import pytest
 import torch

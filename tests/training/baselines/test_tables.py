@@ -12,7 +12,18 @@ from vidunmask.networks import weights
 from vidunmask.training import curves, inpainter, methods, tables
 from vidunmask.training.tables import NAMES, OURS
 
-TRAINING = ["--batch", "2", "--precision", "float32", "--critic-width", "4", "--feature-scale", "0.25", "--evaluate-every", "1000"]
+TRAINING = [
+    "--batch",
+    "2",
+    "--precision",
+    "float32",
+    "--critic-width",
+    "4",
+    "--feature-scale",
+    "0.25",
+    "--evaluate-every",
+    "1000",
+]
 
 
 def options(pack, run, vgg, network, *more):
@@ -106,14 +117,14 @@ def test_all_rows_are_measured_under_the_same_masks(made):
 
 
 def test_rows_that_are_done_are_not_done_again(made, monkeypatch, capsys):
-    out, command = made
+    command = made[1]
     monkeypatch.setattr(inpainter, "main", lambda arguments: pytest.fail("trained again"))
     assert tables.main(command) == 0
     assert "## Table 3" in capsys.readouterr().out
 
 
 def test_another_budget_needs_another_folder(made):
-    out, command = made
+    command = made[1]
     command = ["8" if part == "4" else part for part in command]
     with pytest.raises(UsageError, match=r"--out .*: holds rows made with budget 4, now 8; take another folder"):
         tables.main(command)
