@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vidunmask.geometry import CROP_SIZE
 from vidunmask.networks import weights
 from vidunmask.training import methods
+from vidunmask.training.completion import Trainable
 
 CANVAS = 1024  # px: side of the picture on which receptive fields are measured
 CANVAS_GLOBAL = 256  # the same for the baselines, whose attention and statistics run over the whole picture anyway
@@ -107,32 +108,45 @@ def _inputs(kind: str) -> tuple[int, ...]:
 def _receptive_field(kind: str, network: str, arguments: dict[str, Any]) -> int:
     """Side of the box of input pixels with a gradient of the middle of the output.
 
-    Channels do not change it, so a copy of the network with few of them is measured; and with weights above zero no path
-    can be cancelled or switched off. In double precision, since the far ends of a deep network weigh very little.
+    Channels do not change it, so a copy of the network with few of them is measured. Twice: with weights above zero, where no
+    path is cancelled or switched off, and with weights of both signs, since a normalised layer whose input is all alike may
+    be switched off as a whole. In double precision, because the far ends of a deep network weigh very little.
     """
-    side = CANVAS_GLOBAL if kind == methods.BASELINE else CANVAS
+    thin = {key: _thin(key, value) for key, value in arguments.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = _build(kind, network, {key: _thin(key, value) for key, value in arguments.items()}).double()
-        for module in made.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Conv3d):
-                nn.init.uniform_(module.weight, 0.5, 1.0).div_(module.weight[0].numel())
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for name, parameter in made.named_parameters():
-            if name.endswith("attention.beta"):
-                nn.init.constant_(parameter, 0.1)  # starts at 0, where the attention sees nothing
-        image = (0.5 + 0.5 * torch.rand(1, 3, side, side, dtype=torch.float64)).requires_grad_()
-        hole = torch.zeros(1, 1, side, side, dtype=torch.float64)
-        hole[..., side // 2 - 16 : side // 2 + 16, side // 2 - 16 : side // 2 + 16] = 1
-        made(*(image, hole)[: len(_inputs(kind))])[..., side // 2, side // 2].sum().backward()
+        return max(_extent(kind, _weighted(_build(kind, network, thin).double(), signs=signs)) for signs in (False, True))
+
+
+def _weighted(made: nn.Module, *, signs: bool) -> nn.Module:
+    """The network with random weights of one size, above zero or of both ``signs``."""
+    for module in made.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Conv3d):
+            count = module.weight[0].numel()
+            if signs:
+                nn.init.normal_(module.weight, std=(2 / count) ** 0.5)
+            else:
+                nn.init.uniform_(module.weight, 0.5, 1.0).div_(count)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for name, parameter in made.named_parameters():
+        if name.endswith("attention.beta"):
+            nn.init.constant_(parameter, 0.1)  # starts at 0, where the attention sees nothing
+    return made
+
+
+def _extent(kind: str, made: nn.Module) -> int:
+    side = CANVAS_GLOBAL if kind == methods.BASELINE else CANVAS
+    image = (0.5 + 0.5 * torch.rand(1, 3, side, side, dtype=torch.float64)).requires_grad_()
+    hole = torch.zeros(1, 1, side, side, dtype=torch.float64)
+    hole[..., side // 4 : side // 4 + 16, side // 4 : side // 4 + 16] = 1
+    # a fill before it is cut to 0..1, where nothing has a gradient beyond the range
+    output = made(image) if kind == "segmenter" else Trainable(made)(image, hole).fill
+    output[..., side // 2, side // 2].sum().backward()
     assert image.grad is not None
     seen = image.grad.abs().sum(dim=(0, 1)) > 0
-    extents = []
-    for axis in (0, 1):
-        places = torch.nonzero(seen.any(dim=axis)).flatten()
-        extents.append(int(places[-1] - places[0]) + 1 if len(places) else 0)
-    return max(extents)
+    sides = [torch.nonzero(seen.any(dim=axis)).flatten() for axis in (0, 1)]
+    return max(int(places[-1] - places[0]) + 1 if len(places) else 0 for places in sides)
 
 
 def _thin(key: str, value: Any) -> Any:

@@ -3,4 +3,7 @@
 A module has ``PRESETS`` (constructor arguments by preset name; ``paper`` is the size of its paper, ``compact`` costs what our
 compact inpainter costs, ``tiny`` is for tests), ``NETWORK`` (a `Rival`), ``OBJECTIVE`` (an `Objective`) and
 ``ATTENTION`` (whether ``attention=False`` puts a plain convolution in the place of its attention, as Table 3 does with ours).
+
+Dilated convolutions of the small presets have multiples of 16 channels: with others oneDNN's weight gradients in bfloat16 and
+channels-last order are now and then not a number (torch 2.14 on AVX-512).
 """

@@ -41,6 +41,11 @@ class Gate(nn.Module):
         super().__init__()
         padding = dilation * (kernel - 1) // 2
         self.conv = nn.Conv2d(channels_in, 2 * channels_out, kernel, stride=stride, padding=padding, dilation=dilation)
+        # Twice the usual size: gates start half open and ELU takes its part, and 33 such layers in a row must not let the
+        # picture fade away before anything is learned. The paper does not say how it starts.
+        nn.init.normal_(self.conv.weight, std=2 * (channels_in * kernel**2) ** -0.5)
+        assert self.conv.bias is not None
+        nn.init.zeros_(self.conv.bias)
         self.grow = grow
         self.activation = activation
 
@@ -130,10 +135,8 @@ class GatedConvNet(Rival):
     attention, meet in one decoder.
 
     Preset ``paper`` has 4.05M parameters; the paper counts 4.1M. width: channels after the first gate; the authors' release
-    says 48 and counts features and gates together. deep: channels at the smallest size, four times the width by default. A
-    multiple of 16 wherever bfloat16 is trained on a CPU: with others oneDNN's weight gradient of convolutions dilated by 4 or 8
-    is not a number in channels-last order (seen with torch 2.14 on AVX-512). attention=False puts a 3 x 3 convolution in the
-    place of contextual attention.
+    says 48 and counts features and gates together. deep: channels at the smallest size, four times the width by default.
+    attention=False puts a 3 x 3 convolution in the place of contextual attention.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from vidunmask.training.objectives import Judgement, Objective, Target
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"width": 64},
-    "compact": {"width": 17, "unshuffle": 2, "coordinates": True},
+    "compact": {"width": 16, "tail": 32, "unshuffle": 2, "coordinates": True},
     "tiny": {"width": 4, "recurrences": 2, "unshuffle": 2, "coordinates": True},
 }
 ATTENTION = True
@@ -59,7 +59,7 @@ class KnowledgeConsistentAttention(nn.Module):
             scores = self._scores(x.float())  # (B, N from, h, w)
             if before is not None:
                 old, was_known = before
-                new = self.ratio.abs() + 1e-7
+                new = self.ratio.float().abs() + 1e-7
                 scores = (old * was_known + scores * new) / (was_known + new)
             flat = x.float().flatten(2)  # (B, C, N)
             taken = (flat @ scores.flatten(2)).view(x.shape)
@@ -129,15 +129,23 @@ class RFRNet(Rival):
 
     In each of ``recurrences`` rounds partial convolutions find the ring that can be inferred next, and the reasoning module
     fills it; the feature maps of all rounds are averaged over where they are known (eq. 8), decoded and joined with the
-    picture. Preset ``paper`` has 31.2M parameters, as the paper counts. width: channels at half the size. attention=False puts
+    picture. Preset ``paper`` has 31.2M parameters, as the paper counts. width: channels at half the size. tail: at the
+    full size, half as many by default. attention=False puts
     a 3 x 3 convolution in the place of the knowledge consistent attention.
     """
 
     def __init__(
-        self, *, width: int, recurrences: int = 6, unshuffle: int = 1, coordinates: bool = False, attention: bool = True
+        self,
+        *,
+        width: int,
+        tail: int | None = None,
+        recurrences: int = 6,
+        unshuffle: int = 1,
+        coordinates: bool = False,
+        attention: bool = True,
     ) -> None:
         super().__init__(stride=16, unshuffle=unshuffle, coordinates=coordinates)
-        w, tail = width, max(4, width // 2)
+        w, tail = width, tail or max(4, width // 2)
         self.recurrences = recurrences
         self.first = PartialConv2d(self.colours + self.places, w, 7, stride=2)
         self.first_norm = nn.BatchNorm2d(w)

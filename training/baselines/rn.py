@@ -15,23 +15,29 @@ from vidunmask.training.objectives import Judgement, Objective, Target
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"width": 64},
-    "compact": {"width": 23, "unshuffle": 2, "coordinates": True},
+    "compact": {"width": 24, "unshuffle": 2, "coordinates": True},
     "tiny": {"width": 4, "blocks": 2, "unshuffle": 2, "coordinates": True},
 }
 ATTENTION = False
+EPSILON = 1e-5
 
 
 def normalise_regions(x: Tensor, region: Tensor) -> Tensor:
     """Each channel of x (B, C, H, W) with mean 0 and variance 1 inside the region (B, 1, H, W), 0 or 1, and outside it, by
-    itself (eq. 3 to 5); float32."""
+    itself (eq. 3 to 5); float32.
+
+    As in the authors' release epsilon grows as the region shrinks: a region of a few pixels that are all alike would else
+    multiply its gradient by 300 in every layer.
+    """
     x, region = x.float(), region.float()
     result = torch.zeros_like(x)
     for part in (region, 1 - region):
         area = part.sum(dim=(2, 3), keepdim=True).clamp_min(1.0)
+        share = area / (x.shape[2] * x.shape[3])
         mean = (x * part).sum(dim=(2, 3), keepdim=True) / area
         centred = (x - mean) * part
         variance = centred.square().sum(dim=(2, 3), keepdim=True) / area
-        result = result + centred * torch.rsqrt(variance + 1e-5)
+        result = result + centred * torch.rsqrt(variance + EPSILON / share)
     return result
 
 
@@ -44,7 +50,7 @@ class BasicRN(nn.Module):
         self.beta = nn.Parameter(torch.zeros(2, channels))
 
     def forward(self, x: Tensor, hole: Tensor) -> Tensor:
-        region = (shrink_mask(hole, (x.shape[2], x.shape[3])) >= 0.5).float()
+        region = (shrink_mask(hole, (x.shape[2], x.shape[3])) >= 0.5).to(self.gamma.dtype)
         gamma = torch.lerp(self.gamma[0][:, None, None], self.gamma[1][:, None, None], region)  # (B, C, H, W)
         beta = torch.lerp(self.beta[0][:, None, None], self.beta[1][:, None, None], region)
         return (normalise_regions(x, region) * gamma + beta).to(x.dtype)

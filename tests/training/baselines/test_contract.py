@@ -56,7 +56,7 @@ def test_compact_rivals_cost_what_our_compact_inpainter_costs(name):
     from vidunmask.pipelines.networks import survey
 
     costs = {e.network: e.gflop for e in survey(presets={"compact"}, receptive_field=False) if e.kind != "segmenter"}
-    assert costs[name] == pytest.approx(costs["gated_mcsam"], rel=0.03)
+    assert costs[name] == pytest.approx(costs["gated_mcsam"], rel=0.05)
 
 
 @pytest.mark.parametrize(("name", "preset"), SMALL)

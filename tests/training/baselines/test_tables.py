@@ -125,7 +125,8 @@ def test_rows_that_are_done_are_not_done_again(made, monkeypatch, capsys):
 
 def test_another_budget_needs_another_folder(made):
     command = made[1]
-    command = ["8" if part == "4" else part for part in command]
+    place = command.index("--budget") + 1
+    command = [*command[:place], "8", *command[place + 1 :]]
     with pytest.raises(UsageError, match=r"--out .*: holds rows made with budget 4, now 8; take another folder"):
         tables.main(command)
 
