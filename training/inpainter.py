@@ -34,6 +34,7 @@ from vidunmask.training.stored import masks_for
 from vidunmask.training.turn import turn_some
 
 NETWORK = "gated_mcsam"
+WEIGHTS = ("reconstruction", "perceptual", "style", "adversarial")  # that have a flag of their own
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -44,7 +45,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--network", default=NETWORK, choices=methods.names(), help="(default: %(default)s)")
     add("--vgg", type=Path, help="VGG-16 weights on disk (default: torchvision downloads them)")
     add("--feature-scale", type=float, default=1.0, help="size at which VGG sees the pictures (default: %(default)s)")
-    for name in ("reconstruction", "perceptual", "style", "adversarial"):
+    for name in WEIGHTS:
         add(f"--weight-{name}", type=float, metavar="W", help="(default: the network's own paper's)")
     add("--weight", action="append", default=[], metavar="TERM=W", help="the same for any term of the network's objective")
     add(
@@ -74,11 +75,11 @@ def make_objective(options: argparse.Namespace, method: methods.Method, device: 
             changed[name] = float(value)
         except ValueError as error:
             raise UsageError(f"--weight {given}: must be TERM=NUMBER, such as style=120") from error
-    for name in ("reconstruction", "perceptual", "style", "adversarial"):
+    for name in WEIGHTS:
         if getattr(options, f"weight_{name}") is not None:
             changed[name] = getattr(options, f"weight_{name}")
     supervision: Supervision = "full" if options.full_supervision else "local" if options.local_supervision else "own"
-    return method.objective(
+    objective = method.objective(
         weights=changed,
         supervision=supervision,
         critic_width=options.critic_width,
@@ -87,6 +88,9 @@ def make_objective(options: argparse.Namespace, method: methods.Method, device: 
         close_ups=options.close_ups,
         device=device,
     )
+    for name in WEIGHTS:  # what is noted of the run is what it runs with
+        setattr(options, f"weight_{name}", objective.weights.get(name))
+    return objective
 
 
 def draw_masks(
