@@ -270,6 +270,7 @@ def _index(target: Path, tasks: Sequence[ShardTask]) -> Built:
         failed = csv.writer(failed_file, lineterminator="\n")
         failed.writerow(["file", "split", "reason"])
         for shard, task in enumerate(tasks):
+            before = built.photos
             built.bytes += (target / "shards" / f"{task.name}.tar").stat().st_size
             with (target / "shards" / f"{task.name}.jsonl").open(encoding="utf-8") as lines:
                 for line in lines:
@@ -293,6 +294,9 @@ def _index(target: Path, tasks: Sequence[ShardTask]) -> Built:
                     places = [sample["members"][layer] for layer in LAYERS]
                     arrays["offsets"].append(np.asarray([place[0] for place in places], np.int64))
                     arrays["sizes"].append(np.asarray([place[1] for place in places], np.int32))
+            if built.photos - before != len(task.rows):
+                cut = target / "shards" / f"{task.name}.jsonl"
+                raise OutputError(f"{cut}: is cut short; delete it and run the same command again")
     if not built.faces:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in built.failed.items())
         raise InputError(f"{target}: none of {built.photos} photos gave a face ({reasons})")

@@ -88,6 +88,8 @@ class Held:
         self.tensor = torch.empty((len(pack.rows), *first.shape[1:]), dtype=torch.uint8, device=device)
         for begin in range(0, len(pack.rows), chunk):
             self.tensor[begin : begin + chunk] = on_device(pack.images[pack.rows[begin : begin + chunk]], device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # other streams read it from now on
 
     def __len__(self) -> int:
         return len(self._place)

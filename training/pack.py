@@ -27,7 +27,7 @@ from vidunmask import geometry
 from vidunmask.errors import InputError
 from vidunmask.training import align
 from vidunmask.training.head_surface import fit_pose
-from vidunmask.training.shards import LAYERS, ShardImages
+from vidunmask.training.shards import ShardImages
 from vidunmask.types import FloatArray
 
 MARGIN = 16  # px on each side of the crop: what jitter may use up
@@ -63,11 +63,11 @@ class Pack:
         return len(self.rows)
 
 
-def open_pack(folder: Path | str, split: str, *, tiers: str = "ABC", layers: Sequence[str] = LAYERS) -> Pack:
+def open_pack(folder: Path | str, split: str, *, tiers: str = "ABC", layers: Sequence[str] = ("truth",)) -> Pack:
     """Opens one split (``train`` or ``val``) of a pack, restricted to photos of the named rights tiers.
 
-    The folder may also be a built Masked-Faces dataset; then the images have the channels of ``layers``, with the masks that
-    are stored there (see `stored`). Raises InputError where the folder is neither or nothing is left.
+    The folder may also be a built Masked-Faces dataset, of which ``layers`` are read: only the photos, or with the masks
+    that are stored there (see `stored`). Raises InputError where the folder is neither or nothing is left.
     """
     folder = Path(folder)
     built = folder / "dataset.json"

@@ -86,8 +86,8 @@ def decode(data: bytes) -> ByteArray:
 class ShardImages:
     """The pictures of a dataset's samples, decoded when they are asked for: ``images[rows]`` is (B, S, S, C) uint8.
 
-    The channels are those of ``layers`` in their order, 3 of truth and of masked, 1 of mask, and a last one, the same all over,
-    with the number of the kind of mask: so it goes with the picture through whatever is done to a batch.
+    The channels are those of ``layers`` in their order, 3 of truth and of masked, 1 of mask; with the mask comes a last one,
+    the same all over, with the number of its kind: so it goes with the picture through whatever is done to a batch.
     """
 
     shards: tuple[Path, ...]
@@ -130,8 +130,9 @@ class ShardImages:
                 at = int(self.offsets[row, layer]) - begin
                 picture = decode(block[at : at + int(self.sizes[row, layer])])
                 pictures.append(picture if picture.ndim == 3 else picture[..., None])
-        except OSError as error:
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow calls a broken PNG a SyntaxError
             remedy = "delete it and the .jsonl beside it, and run the same `vidunmask make-masked-faces` again"
             raise InputError(f"{path}: sample {row} cannot be read ({error}); {remedy}") from error
-        pictures.append(np.full_like(pictures[0][..., :1], self.kind[row]))
+        if "mask" in self.layers:
+            pictures.append(np.full_like(pictures[0][..., :1], self.kind[row]))
         return np.concatenate(pictures, axis=2)

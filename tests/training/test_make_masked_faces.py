@@ -21,6 +21,7 @@ from vidunmask.training.celeba import list_celeba
 from vidunmask.training.head_surface import SHAPE
 from vidunmask.training.masked_faces import KINDS, MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, draw_batch, open_pack
+from vidunmask.training.shards import LAYERS
 from vidunmask.training.stored import StoredMasks, masks_for
 
 SETTINGS = Settings(seed=3, shard=16)
@@ -126,7 +127,7 @@ def test_photos_without_all_landmarks_are_counted_and_listed(dataset):
 
 
 def test_a_sample_is_truth_mask_and_the_truth_with_the_mask_on_it(dataset):
-    faces = open_pack(dataset, "train")
+    faces = open_pack(dataset, "train", layers=LAYERS)
     pixels = faces.images[faces.rows].astype(int)
     truth, masked, mask = pixels[..., :3], pixels[..., 3:6], pixels[..., 6]
     assert pixels.shape[1:] == (256, 256, 8)
@@ -238,13 +239,13 @@ def test_pictures_can_be_had_as_loose_files(dataset):
     files = sorted(path.name for path in (folder / "train").iterdir())
     assert len(files) == 6
     key = files[0].split("_")[0]
-    faces = open_pack(dataset, "train")
+    faces = open_pack(dataset, "train", layers=LAYERS)
     with Image.open(folder / "train" / f"{key}_masked.png") as picture:
         np.testing.assert_array_equal(np.asarray(picture), faces.images[faces.rows[:1]][0, ..., 3:6])
 
 
 def test_stored_masks_come_with_the_faces_as_they_are(dataset):
-    faces = open_pack(dataset, "train")
+    faces = open_pack(dataset, "train", layers=LAYERS)
     masks = masks_for(faces, camera=0.0)
     assert isinstance(masks, StoredMasks)
     generator = torch.Generator().manual_seed(0)
@@ -287,7 +288,7 @@ def test_a_damaged_shard_is_named_with_the_remedy(dataset, tmp_path):
     shutil.copytree(dataset, broken)
     shard = broken / "shards" / "train-00000.tar"
     shard.write_bytes(shard.read_bytes()[:5000])
-    faces = open_pack(broken, "train")
+    faces = open_pack(broken, "train", layers=LAYERS)
     with pytest.raises(InputError, match=r"train-00000\.tar: sample 0 cannot be read .* run the same"):
         faces.images[faces.rows[:1]]
     shard.unlink()
