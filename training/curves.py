@@ -13,7 +13,7 @@ Curve = Sequence[tuple[float, float]]
 # distinct for readers who cannot tell red from green (Okabe and Ito)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")
 SIZE = (960, 540)
-LEFT, RIGHT, TOP, BOTTOM = 80, 230, 50, 60
+LEFT, RIGHT, TOP, BOTTOM = 80, 230, 70, 60
 INK, PALE = "#222222", "#dddddd"
 
 
@@ -26,7 +26,7 @@ def draw_curves(path: Path, curves: Mapping[str, Curve], *, title: str, x_label:
     width, height = SIZE
     draw.text((LEFT, 14), title, INK, font)
     draw.text(((LEFT + width - RIGHT) / 2, height - 26), x_label, INK, small, anchor="mm")
-    draw.text((LEFT, TOP - 6), y_label, INK, small, anchor="ls")
+    draw.text((LEFT, TOP - 12), y_label, INK, small, anchor="ls")
     points = [point for curve in curves.values() for point in curve]
     if points:
         xs, ys = ticks([x for x, _ in points]), ticks([y for _, y in points])

@@ -73,9 +73,10 @@ class Objective:
         self.supervision = supervision
         self.feature_scale = feature_scale
         self.close_ups = close_ups
-        self.vgg: nn.Module | None = None
+        self.vgg: losses.VGGFeatures | None = None
         if self.FEATURES:
-            self.vgg = store.channels_last(losses.VGGFeatures(vgg, blocks=self.FEATURES).to(device))
+            self.vgg = losses.VGGFeatures(vgg, blocks=self.FEATURES).to(device)
+            store.channels_last(self.vgg)
         self.critics = nn.ModuleList(store.channels_last(critic.to(device)) for critic in self.make_critics(critic_width))
 
     # --- what a method says ---------------------------------------------------------------------------------------------

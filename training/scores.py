@@ -14,7 +14,7 @@ from vidunmask.training.losses import compose
 from vidunmask.training.pack import Pack
 
 METRICS = ("ssim", "psnr", "l1")
-SHEET = 24  # faces of a sheet
+SHEET = 40  # faces of a sheet
 SEED = 7
 STREAM = 0  # of the randomness: the masks are those of `vidunmask evaluate` with this seed
 

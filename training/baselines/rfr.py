@@ -218,7 +218,11 @@ class RFRObjective(Objective):
         return self.verdict(terms, ())
 
     def _pooled(self, picture: Tensor) -> list[Tensor]:
-        return [F.max_pool2d(features, 2) for features in self.features(picture)]
+        assert self.vgg is not None
+        # undoes VGG's own normalisation: the weights are for features of pictures in 0..1 as they are, which the authors'
+        # release takes; those of normalised pictures are four times larger and would weigh style, a square, 19 times as much
+        plain = picture * self.vgg.std + self.vgg.mean
+        return [F.max_pool2d(features, 2) for features in self.features(plain)]
 
 
 def _l1(a: list[Tensor], b: list[Tensor]) -> Tensor:
