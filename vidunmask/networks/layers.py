@@ -24,16 +24,20 @@ class GatedConv2d(nn.Module):
     """Gated convolution (Yu et al., Free-form image inpainting with gated convolution, ICCV 2019, eq. 3).
 
     Features and gates come from one convolution of twice the width: ``act(features) * sigmoid(gates)``. Input
-    (B, C_in, H, W), output (B, C_out, ceil(H / stride), ceil(W / stride)) for even H and W.
+    (B, C_in, H, W), output (B, C_out, ceil(H / stride), ceil(W / stride)) for even H and W. ``normalise`` is put on the
+    features before their activation, and nothing where it is None, as in the paper.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, *, kernel: int, stride: int = 1) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, *, kernel: int, stride: int = 1, normalise: nn.Module | None = None
+    ) -> None:
         super().__init__()
         # an even kernel only ever comes with stride 2, as in pix2pix's 4x4 layers, where one pixel of padding halves exactly
         self.conv = nn.Conv2d(channels_in, 2 * channels_out, kernel, stride=stride, padding=(kernel - 1) // 2)
         nn.init.kaiming_normal_(self.conv.weight, a=0.2)
         assert self.conv.bias is not None
         nn.init.zeros_(self.conv.bias)
+        self.normalise = normalise
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or not x.is_cpu:
@@ -47,6 +51,8 @@ class GatedConv2d(nn.Module):
                 F.conv2d(x, weight, bias, conv.stride, conv.padding)
                 for weight, bias in zip(conv.weight.split(half), conv.bias.split(half), strict=True)
             )
+        if self.normalise is not None:
+            features = self.normalise(features)
         return F.leaky_relu(features, 0.2) * torch.sigmoid(gates)
 
 

@@ -23,6 +23,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"widths": (8, 8, 16, 16), "strides": (1, 2, 2, 2), "unshuffle": 2, "coordinates": True, "hide_masked": True},
 }
 
+NORMALISATIONS = ("none", "instance", "group")  # group: 8 groups of channels
+
 
 class GatedMCSAM(nn.Module):
     """Fills the masked part of a face: image (B, 3, S, S) in 0..1 and mask (B, 1, S, S) in 0..1 to a raw fill (B, 3, S, S) in
@@ -38,7 +40,8 @@ class GatedMCSAM(nn.Module):
     widths: channels of the four encoder layers. strides: of each, 1 or 2; S must be divisible by unshuffle times their product.
     unshuffle: space-to-depth factor in front, and depth-to-space behind. coordinates: adds x and y in -1..1 as input, since
     crops are aligned. hide_masked: replaces the masked pixels by mid-grey before the first layer, so that the look of a face
-    mask cannot leak into the fill (the paper leaves them in). attention=False is the ablation of Table 3.
+    mask cannot leak into the fill (the paper leaves them in). attention=False is the ablation of Table 3. normalisation: of the
+    features of the gated convolutions, one of NORMALISATIONS; the paper has none.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class GatedMCSAM(nn.Module):
         modules: int = 3,
         dilations: Sequence[int] = (1, 2, 4, 8),
         attention: bool = True,
+        normalisation: str = "none",
     ) -> None:
         super().__init__()
         self.unshuffle = unshuffle
@@ -64,7 +68,10 @@ class GatedMCSAM(nn.Module):
         channels = 4 * unshuffle**2 + (2 if coordinates else 0)
         self.encoder = nn.ModuleList()
         for width, stride in zip(widths, strides, strict=True):
-            self.encoder.append(GatedConv2d(channels, width, kernel=4 if stride == 2 else 3, stride=stride))
+            normalise = _normalise(normalisation, width)
+            self.encoder.append(
+                GatedConv2d(channels, width, kernel=4 if stride == 2 else 3, stride=stride, normalise=normalise)
+            )
             channels = width
         self.middle = nn.Sequential(
             *(
@@ -76,7 +83,7 @@ class GatedMCSAM(nn.Module):
         )
         self.decoder = nn.ModuleList()
         for width in reversed(widths):
-            self.decoder.append(GatedConv2d(channels + width, width, kernel=3))
+            self.decoder.append(GatedConv2d(channels + width, width, kernel=3, normalise=_normalise(normalisation, width)))
             channels = width
         self.to_rgb = nn.Conv2d(channels, 3 * unshuffle**2, 3, padding=1)
 
@@ -99,6 +106,13 @@ class GatedMCSAM(nn.Module):
                 x = F.interpolate(x, scale_factor=float(stride), mode="bilinear", align_corners=False)
         x = F.pixel_shuffle(self.to_rgb(x), self.unshuffle)  # (B, 3, S, S)
         return 0.5 * torch.tanh(x) + 0.5
+
+
+def _normalise(name: str, channels: int) -> nn.Module | None:
+    if name not in NORMALISATIONS:
+        raise ValueError(f"normalisation {name!r}: must be one of {', '.join(NORMALISATIONS)}")
+    groups = {"none": 0, "instance": channels, "group": 8}[name]
+    return nn.GroupNorm(groups, channels) if groups else None
 
 
 def _coordinates(like: Tensor) -> Tensor:
