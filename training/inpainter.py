@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidunmask.errors import UsageError, VidunmaskError
+from vidunmask.errors import UsageError, VidunmaskError, WeightsError
 from vidunmask.networks import weights
 from vidunmask.training import losses, methods, metrics
 from vidunmask.training.completion import Completion, Trainable
@@ -35,6 +35,8 @@ from vidunmask.training.stored import masks_for
 from vidunmask.training.turn import turn_some
 
 NETWORK = "gated_mcsam"
+JITTER = Jitter()
+GROW = 10  # px
 WEIGHTS = ("reconstruction", "perceptual", "style", "adversarial")  # that have a flag of their own
 
 
@@ -63,9 +65,41 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     supervision.add_argument("--full-supervision", action="store_true", help=full)
     local = "losses on the composed image, in networks whose own paper has them on the raw output"
     supervision.add_argument("--local-supervision", action="store_true", help=local)
+    jitter = "times the crop's error in shift, scale and angle, 1 as large as the tracker's (default: %(default)s)"
+    add("--jitter", type=float, default=1.0, metavar="F", help=jitter)
+    grow = "px by which holes are widened at most, beside the mask they come of (default: %(default)s)"
+    add("--grow", type=int, default=GROW, metavar="PX", help=grow)
+    change = "another constructor argument of the network than its preset's, in JSON, such as modules=5"
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help=change)
     without = "a 3x3 convolution in place of CSAM (Table 3), or of the attention that another network has"
     add("--without-csam", "--without-attention", action="store_true", help=without)
     return parser.parse_args(arguments)
+
+
+def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Constructor arguments of the network that the options name.
+
+    Raises UsageError for an option that it does not have or that cannot be used.
+    """
+    for name in ("jitter", "grow"):
+        if getattr(options, name) < 0:
+            raise UsageError(f"--{name} {getattr(options, name)}: must not be negative")
+    method = methods.method(options.network)
+    arguments = method.arguments(options.preset, attention=not options.without_csam, size=options.size)
+    for given in options.set:
+        name, separator, value = given.partition("=")
+        if not separator:
+            raise UsageError(f"--set {given}: must be NAME=VALUE, such as modules=5")
+        try:
+            arguments[name] = json.loads(value)
+        except json.JSONDecodeError:
+            arguments[name] = value  # a word
+    if options.set:
+        try:
+            method.build(arguments)
+        except WeightsError as error:
+            raise UsageError(f"--set {' '.join(options.set)}: {error}") from error
+    return arguments
 
 
 def make_objective(options: argparse.Namespace, method: methods.Method, device: torch.device) -> Objective:
@@ -96,9 +130,9 @@ def make_objective(options: argparse.Namespace, method: methods.Method, device: 
 
 
 def draw_masks(
-    images: Tensor, landmarks: Tensor, synthesizer: MaskSynthesizer, generator: torch.Generator, *, grow: bool
+    images: Tensor, landmarks: Tensor, synthesizer: MaskSynthesizer, generator: torch.Generator, *, grow: int
 ) -> tuple[Tensor, Tensor]:
-    """Truth (B, 3, S, S) and binary mask (B, 1, S, S) for a batch of faces.
+    """Truth (B, 3, S, S) and binary mask (B, 1, S, S) for a batch of faces, the masks widened by up to ``grow`` pixels.
 
     The pipeline widens the segmented mask before it inpaints, so that no rim of fabric is left; training sees widened masks
     too.
@@ -106,7 +140,7 @@ def draw_masks(
     made = synthesizer(images, landmarks, generator, shapes_only=True)
     mask = (made.mask > 0.5).float()
     if grow:
-        radius = int(torch.randint(1, 11, (1,), generator=generator))
+        radius = int(torch.randint(1, grow + 1, (1,), generator=generator))
         mask = F.max_pool2d(mask, 2 * radius + 1, stride=1, padding=radius)
     return made.truth, mask
 
@@ -127,13 +161,22 @@ def region(mask: Tensor, *, margin: int = 16, multiple: int = 16) -> tuple[slice
     return slices[0], slices[1]
 
 
-def preparation(pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, turn: float, size: int = 256) -> Prepare:
+def preparation(
+    pack: Pack,
+    synthesizer: MaskSynthesizer,
+    device: torch.device,
+    *,
+    turn: float,
+    size: int = 256,
+    jitter: Jitter = JITTER,
+    grow: int = GROW,
+) -> Prepare:
     """What a step works on, from rows of the pack: truth, mask, where the truth is known, and the box about the masks."""
 
     def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
-        drawn = draw_batch(pack, rows, jitter=Jitter(), generator=generator, device=device)
-        faces, landmarks, valid = turn_some(*drawn, generator, share=turn, jitter=Jitter())
-        truth, mask = draw_masks(faces, landmarks, synthesizer, generator, grow=True)
+        drawn = draw_batch(pack, rows, jitter=jitter, generator=generator, device=device)
+        faces, landmarks, valid = turn_some(*drawn, generator, share=turn, jitter=jitter)
+        truth, mask = draw_masks(faces, landmarks, synthesizer, generator, grow=grow)
         truth, mask, valid = shrink(truth, size), shrink_hole(mask, size), 1 - shrink_hole(1 - valid, size)
         return truth.contiguous(memory_format=torch.channels_last), mask, valid, region(mask)
 
@@ -152,7 +195,7 @@ def evaluate(
     network.eval()
     for start in range(0, len(rows), 16):
         images, landmarks, _ = draw_batch(pack, rows[start : start + 16], jitter=STILL, generator=generator, device=device)
-        truth, mask = draw_masks(images, landmarks, synthesizer, generator, grow=False)
+        truth, mask = draw_masks(images, landmarks, synthesizer, generator, grow=0)
         truth, mask = shrink(truth, size), shrink_hole(mask, size)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             fill = network(truth, mask)
@@ -182,11 +225,12 @@ def main(arguments: list[str] | None = None) -> Run:
     val = open_pack(options.pack, "val", layers=layers)
     synthesizer = masks_for(train)
     order = Order(turned_more_often(train), seed=options.seed)
-    prepare = preparation(train, synthesizer, device, turn=options.turn, size=options.size)
+    jitter = JITTER.times(options.jitter)
+    prepare = preparation(train, synthesizer, device, turn=options.turn, size=options.size, jitter=jitter, grow=options.grow)
 
     # --- network and objective ----------------------------------------------------------------------------------------
     method = methods.method(options.network)
-    settings = method.arguments(options.preset, attention=not options.without_csam, size=options.size)
+    settings = arguments_of(options)
     network = weights.channels_last(method.build(settings).to(device))
     start_from(network, options.start_from, kind=method.kind, log=log)
     average = Average(network, decay=options.ema)

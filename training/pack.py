@@ -106,6 +106,10 @@ class Jitter:
     angle: float = 0.045  # radians
     flip: bool = True
 
+    def times(self, factor: float) -> Jitter:
+        """As much more error, mirrored as often."""
+        return Jitter(self.shift * factor, self.scale * factor, self.angle * factor, self.flip)
+
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Errors of ``count`` crops: scale (count,) as a factor, angle (count,) and shift (count, 2), drawn on the CPU."""
         noise = torch.randn(count, 4, generator=generator)
