@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from types import FrameType
+from typing import Any
 
 
 class Clock:
@@ -16,6 +17,7 @@ class Clock:
         self.waited = 0.0  # seconds spent on waiting for data
         self._last = (self.start, images, 0.0)  # when a line was last written, at how many images, waited till then
         self.interrupted = False
+        self._before: dict[int, Any] = {}  # what signals did before
 
     def listen(self) -> None:
         """Lets Ctrl-C and SIGTERM end the run after the step in hand, with a checkpoint."""
@@ -23,8 +25,14 @@ class Clock:
         def stop(number: int, frame: FrameType | None) -> None:
             self.interrupted = True
 
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGTERM, stop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, stop)
+
+    def close(self) -> None:
+        """Gives Ctrl-C and SIGTERM back, for what follows in the same program."""
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        self._before.clear()
 
     @property
     def over(self) -> bool:

@@ -231,6 +231,7 @@ class Run:
         """Ends what the run opened and leaves the other processes."""
         if self.board:
             self.board.close()
+        self.clock.close()
         self.team.close()
 
     def provenance(self, options: argparse.Namespace, pack: Pack, figures: dict[str, float]) -> dict[str, Any]:
