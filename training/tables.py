@@ -11,11 +11,10 @@ command goes on. Figures of the paper stand beside ours; they come of other data
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
@@ -23,17 +22,16 @@ from torchvision.utils import save_image
 
 from vidunmask.errors import UsageError, VidunmaskError
 from vidunmask.networks import weights
-from vidunmask.training import inpainter, methods
-from vidunmask.training.curves import Curve, draw_curves
+from vidunmask.training import contest, inpainter, methods
+from vidunmask.training.curves import draw_curves
 from vidunmask.training.evaluation.protocols import Masks
 from vidunmask.training.pack import open_pack
 from vidunmask.training.scores import METRICS, score
 from vidunmask.training.sizes import add_size, check_size
 
-INTERRUPTED = 130  # exit code, as the shells have it
 OURS = "gated_mcsam"
 ABLATIONS = ("full-supervision", "local-supervision", "without-csam", "without-attention")
-FIXED = ("pack", "run", "network", "preset", "size", "images", "seed", "export", *ABLATIONS)
+FIXED = ("network", *ABLATIONS)
 
 
 @dataclass(frozen=True)
@@ -82,28 +80,23 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add("--camera", type=float, default=0.0, help="how bad the cameras are when measuring, 0 to 1 (default: %(default)s)")
     add("--limit", type=int, help="measure only the first so many faces")
-    cut = arguments.index("--") if "--" in arguments else len(arguments)
-    options = parser.parse_args(arguments[:cut])
-    options.training = arguments[cut + 1 :]
-    for flag in options.training:
-        if flag.split("=")[0].removeprefix("--") in FIXED and flag.startswith("--"):
-            raise UsageError(f"{flag} after --: the rows of the tables set it themselves")
+    own, training = contest.split(arguments)
+    options = parser.parse_args(own)
+    options.training = training
+    contest.refuse_fixed(training, where="after --", more=FIXED)
     check_size(options.size)
     if options.budget < 1:
         raise UsageError(f"--budget {options.budget}: must be 1 or more")
     return options
 
 
-def training_options(options: argparse.Namespace, row: Row, seed: int, folder: Path) -> list[str]:
-    """The command line of a row's training."""
+def training_options(options: argparse.Namespace, row: Row, seed: int) -> list[str]:
+    """The command line of a row's training, without its folder."""
     fixed = {
         "pack": options.pack,
-        "run": folder,
         "preset": options.preset,
         "size": options.size,
-        "images": options.budget,
         "seed": seed,
-        "export": folder / "weights.safetensors",
         "evaluate-every": max(1, options.budget // 10),
     }
     return [*(part for key, value in fixed.items() for part in (f"--{key}", str(value))), *options.training, *row.options]
@@ -124,31 +117,13 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def check_settings(options: argparse.Namespace) -> None:
-    """Notes the settings in --out. Raises UsageError where others stand there."""
-    options.out.mkdir(parents=True, exist_ok=True)
-    file, now = options.out / "settings.json", settings_of(options)
-    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
-    changed = [f"{name} {before.get(name)!r}, now {now[name]!r}" for name in now if before.get(name) != now[name]]
-    if changed:
-        raise UsageError(f"--out {options.out}: holds rows made with {'; '.join(changed)}; take another folder")
-    write(file, now)
-
-
-def write(path: Path, value: Any) -> None:
-    """Writes JSON in one step, so that a file is whole or not there."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    partial.replace(path)
-
-
 def make_row(options: argparse.Namespace, row: Row, seed: int) -> bool:
     """Trains and measures a row unless that is done; False if the training was stopped before its budget."""
-    folder = options.out / "runs" / f"{row.name}-{seed}"
+    folder = contest.run_folder(options.out, row.name, seed)
     if (folder / "row.json").exists():
         return True
-    run = inpainter.main(training_options(options, row, seed, folder))
-    if run.clock.images < options.budget:
+    spent = contest.train(folder, training_options(options, row, seed), images=options.budget)
+    if spent is None:
         return False
     network = methods.load(folder / "weights.safetensors")
     made = score(
@@ -162,16 +137,7 @@ def make_row(options: argparse.Namespace, row: Row, seed: int) -> bool:
     if made.pictures:
         save_image(torch.stack(made.pictures), folder / "sheet.png", nrow=4)
     parameters = sum(p.numel() for p in network.parameters())
-    write(
-        folder / "row.json",
-        {
-            "figures": made.figures,
-            "faces": made.faces,
-            "parameters": parameters,
-            "images": run.clock.images,
-            "minutes": (run.spent + run.clock.elapsed) / 60,
-        },
-    )
+    contest.write(folder / "row.json", {"figures": made.figures, "faces": made.faces, "parameters": parameters, **spent})
     return True
 
 
@@ -180,29 +146,15 @@ def read_rows(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     done: dict[str, list[dict[str, Any]]] = {}
     for row in ROWS:
         for seed in options.seeds:
-            file = options.out / "runs" / f"{row.name}-{seed}" / "row.json"
-            if file.exists():
-                done.setdefault(row.name, []).append(json.loads(file.read_text(encoding="utf-8")))
+            entry = contest.read(contest.run_folder(options.out, row.name, seed) / "row.json")
+            if entry is not None:
+                done.setdefault(row.name, []).append(entry)
     return done
-
-
-def read_curves(options: argparse.Namespace, figure: str) -> dict[str, Curve]:
-    """A figure on ``val`` against images, by row, for the first seed."""
-    curves: dict[str, Curve] = {}
-    for row in ROWS:
-        file = options.out / "runs" / f"{row.name}-{options.seeds[0]}" / "val.jsonl"
-        if file.exists():
-            entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-            curves[row.label] = sorted({entry["images"]: entry[figure] for entry in entries}.items())
-    return curves
 
 
 def cell(entries: list[dict[str, Any]], source: str, figure: str) -> str:
     """Mean over the seeds, with the standard deviation where there are several."""
-    values = [entry["figures"][source][figure] for entry in entries]
-    digits = 2 if figure.startswith("psnr") else 4
-    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{spread}"
+    return contest.cell([entry["figures"][source][figure] for entry in entries], digits=contest.digits_of(figure))
 
 
 def markdown(options: argparse.Namespace, done: dict[str, list[dict[str, Any]]]) -> str:
@@ -238,8 +190,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Makes what is missing, prints the tables and returns the exit code."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     for row in ROWS:  # wrong options for the training program show before anything is trained
-        inpainter.parse(training_options(options, row, 0, options.out))
-    check_settings(options)
+        inpainter.parse([*training_options(options, row, 0), "--run", str(options.out)])
+    contest.claim(options.out, settings_of(options))
     stopped = False
     for seed in options.seeds:
         for row in ROWS:
@@ -249,11 +201,12 @@ def main(arguments: list[str] | None = None) -> int:
     done = read_rows(options)
     text = markdown(options, done)
     (options.out / "tables.md").write_text(text, encoding="utf-8")
-    write(options.out / "tables.json", {"settings": settings_of(options), "seeds": options.seeds, "rows": done})
+    contest.write(options.out / "tables.json", {"settings": settings_of(options), "seeds": options.seeds, "rows": done})
+    labels = {row.name: row.label for row in ROWS}
     for figure, label in (("psnr", "PSNR, dB"), ("psnr_masked", "PSNR of the masked region, dB"), ("ssim", "SSIM")):
         draw_curves(
             options.out / f"curves_{figure}.png",
-            read_curves(options, figure),
+            contest.read_curves(options.out, labels, seed=options.seeds[0], figure=figure),
             title=f"val, averaged weights, preset {options.preset}, {options.size} x {options.size}",
             x_label="images",
             y_label=label,
@@ -261,7 +214,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(text)
     if stopped:
         print("stopped before the end; the same command goes on from here")
-    return INTERRUPTED if stopped else 0
+    return contest.INTERRUPTED if stopped else 0
 
 
 if __name__ == "__main__":

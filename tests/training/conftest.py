@@ -45,6 +45,19 @@ def faces_pack(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def split_pack(faces_pack, tmp_path_factory):
+    """Of those faces eight to train on and four of val; not to be written to."""
+    folder = tmp_path_factory.mktemp("split") / "pack"
+    folder.mkdir()
+    table = dict(np.load(faces_pack / "faces.npz"))
+    table = {name: values[:12] for name, values in table.items()}
+    table["split"] = np.array(["train"] * 8 + ["val"] * 4)
+    np.savez(folder / "faces.npz", **table)
+    np.save(folder / "images.npy", np.load(faces_pack / "images.npy")[:12])
+    return folder
+
+
 @dataclass(frozen=True)
 class Networks:
     """Files of tiny networks with fresh weights."""
@@ -104,12 +117,12 @@ def pack(tmp_path):
     return folder
 
 
-@pytest.fixture
-def vgg(tmp_path):
+@pytest.fixture(scope="session")
+def vgg(tmp_path_factory):
     """VGG-16's convolutions with random weights."""
     from torchvision.models import vgg16
 
     torch.manual_seed(1)
-    path = tmp_path / "vgg.pth"
+    path = tmp_path_factory.mktemp("vgg") / "vgg.pth"
     torch.save({k: v.half() for k, v in vgg16(weights=None).features.state_dict(prefix="features.").items()}, path)
     return path

@@ -1,0 +1,117 @@
+"""What comparisons of trainings share: each entry is trained for one budget and measured once, and a stop loses nothing.
+
+A folder holds ``settings.json``, which must stay the same, and ``runs/NAME-SEED/``: the training's own folder with the
+checkpoint, ``weights.safetensors``, ``val.jsonl``, and at last ``row.json`` with the figures. What is done is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from vidunmask.errors import UsageError
+from vidunmask.training import inpainter
+from vidunmask.training.curves import Curve
+
+INTERRUPTED = 130  # exit code, as the shells have it
+FIXED = ("pack", "run", "preset", "size", "images", "seed", "export")  # options that a comparison sets itself
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options of the comparison, and those for the training program, which follow a lone ``--``."""
+    cut = list(arguments).index("--") if "--" in arguments else len(arguments)
+    return list(arguments[:cut]), list(arguments[cut + 1 :])
+
+
+def refuse_fixed(training: Sequence[str], *, where: str, more: Sequence[str] = ()) -> None:
+    """Raises UsageError where options for the training program are the comparison's own; ``where`` says where they stood."""
+    for flag in training:
+        if flag.startswith("--") and flag.split("=")[0].removeprefix("--") in (*FIXED, *more):
+            raise UsageError(f"{flag} {where}: the comparison sets it itself")
+
+
+def claim(out: Path, settings: Mapping[str, Any]) -> None:
+    """Notes the settings in the folder. Raises UsageError where it holds what was made with others."""
+    out.mkdir(parents=True, exist_ok=True)
+    file, now = out / "settings.json", json.loads(json.dumps(settings))
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
+    changed = [f"{name} {before.get(name)!r}, now {now[name]!r}" for name in now if before.get(name) != now[name]]
+    if changed:
+        raise UsageError(f"--out {out}: holds rows made with {'; '.join(changed)}; take another folder")
+    write(file, now)
+
+
+def write(path: Path, value: Any) -> None:
+    """Writes JSON in one step, so that a file is whole or not there."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    partial.replace(path)
+
+
+def read(path: Path) -> Any:
+    """The JSON of a file, None where it is not there."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def train(
+    folder: Path, options: Sequence[str], *, images: int | None = None, minutes: float | None = None
+) -> dict[str, float] | None:
+    """Trains for so many images, or for ``minutes``, which count from the very first start of this training.
+
+    Returns images and minutes spent, and None where the training was stopped before the end. The exported weights lie at
+    ``folder / "weights.safetensors"``.
+    """
+    note = folder / "trained.json"
+    if note.exists():
+        return dict(read(note))
+    arguments = [*options, "--run", str(folder), "--export", str(folder / "weights.safetensors")]
+    if images is not None:
+        arguments += ["--images", str(images)]
+    if minutes is not None:
+        arguments += ["--minutes", str(max(0.0, minutes - minutes_spent(folder)))]
+    run = inpainter.main(arguments)
+    if (images is not None and run.clock.images < images) or (images is None and run.clock.interrupted):
+        return None
+    spent = {"images": run.clock.images, "minutes": (run.spent + run.clock.elapsed) / 60}
+    write(note, spent)
+    return spent
+
+
+def minutes_spent(folder: Path) -> float:
+    """How long the training in a folder has run so far, by its checkpoint."""
+    checkpoint = folder / "checkpoint.pt"
+    if not checkpoint.exists():
+        return 0.0
+    return float(torch.load(checkpoint, map_location="cpu", weights_only=True)["values"]["spent"]) / 60
+
+
+def run_folder(out: Path, name: str, seed: int) -> Path:
+    """Where an entry is trained."""
+    return out / "runs" / f"{name}-{seed}"
+
+
+def read_curves(out: Path, labels: Mapping[str, str], *, seed: int, figure: str) -> dict[str, Curve]:
+    """A figure on ``val`` against images, by the label of an entry."""
+    curves: dict[str, Curve] = {}
+    for name, label in labels.items():
+        file = run_folder(out, name, seed) / "val.jsonl"
+        if file.exists():
+            entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            curves[label] = sorted({entry["images"]: entry[figure] for entry in entries}.items())
+    return curves
+
+
+def cell(values: Sequence[float], *, digits: int) -> str:
+    """Mean over the seeds, with the standard deviation where there are several."""
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"
+
+
+def digits_of(figure: str) -> int:
+    """Decimal places of a figure by its name."""
+    return 2 if figure.startswith("psnr") else 4
