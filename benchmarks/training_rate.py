@@ -1,16 +1,18 @@
 """Images a second of a training run, beside those of its parts alone: does the data keep up with the step?
 
-    python benchmarks/training_rate.py PACK [--device cuda] [--vgg FILE] [--preset paper] [--batch 16]
+    python benchmarks/training_rate.py PACK [--device cuda] [--vgg FILE] [--preset paper] [--batch 16] [--turn 0.25]
 
 PACK is a pack of photos, whose masks are drawn on the fly, or a built Masked-Faces dataset. For each program: reading and
 jittering the images alone; the same with masks, which is all that a step needs; the step alone, on one batch again and again;
 and the run as it is, with the share of its time in which it waited for data. On a GPU the images are held and the masks are
-drawn there, in a stream beside the step's; ``--ahead 0`` shows what that is worth.
+drawn there, in a stream beside the step's; ``--ahead 0`` shows what that is worth. Where other programs share the processor
+``--cpu-time`` counts the seconds that this one had, not those of the clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import statistics
@@ -18,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -40,11 +43,11 @@ def rate(make: Callable[[], object], *, images: int, batch: int, device: torch.d
 
     make()
     wait()
-    began = time.perf_counter()
+    began = time.monotonic()
     for _ in range(max(1, images // batch)):
         make()
     wait()
-    return max(1, images // batch) * batch / (time.perf_counter() - began)
+    return max(1, images // batch) * batch / (time.monotonic() - began)
 
 
 def parts(name: str, options: argparse.Namespace, device: torch.device) -> tuple[float, float, str]:
@@ -58,8 +61,8 @@ def parts(name: str, options: argparse.Namespace, device: torch.device) -> tuple
         batch=options.batch,
         device=device,
     )
-    masks = masks_for(pack, templates=options.templates)
-    prepare = PROGRAMS[name].preparation(pack, masks, device, turn=0.0)
+    masks = masks_for(pack, templates=options.templates if name == "segmenter" else None)  # as the programs have it
+    prepare = PROGRAMS[name].preparation(pack, masks, device, turn=options.turn)
     made = draw_batches(prepare, order, team=Team(device), batch=options.batch, accumulate=1, seed=0, start=0, ahead=0)
     return images, rate(lambda: next(made), images=options.images, batch=options.batch, device=device), where
 
@@ -70,8 +73,8 @@ def run(name: str, options: argparse.Namespace, folder: Path, *extra: str) -> tu
     every = max(options.batch, options.images // 3 // options.batch * options.batch)
     arguments = [
         *("--pack", str(options.pack), "--run", str(folder), "--preset", options.preset, "--batch", str(options.batch)),
-        *("--images", str(every * lines), "--log-every", str(every), "--evaluate-every", str(10**9), "--val-faces", "2"),
-        *("--device", options.device, "--data", options.data, *extra),
+        *("--images", str(every * lines), "--log-every", str(every), "--evaluate-every", str(10**9), "--val-faces", "8"),
+        *("--device", options.device, "--data", options.data, "--turn", str(options.turn), *extra),
     ]
     if options.ahead is not None:
         arguments += ["--ahead", str(options.ahead)]
@@ -88,7 +91,7 @@ def run(name: str, options: argparse.Namespace, folder: Path, *extra: str) -> tu
     return statistics.median(r for r, _ in rates), statistics.median(w for _, w in rates)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -101,26 +104,32 @@ def main() -> None:
     add("--data", choices=WHERE, default="auto")
     add("--ahead", type=int)
     add("--compile", action="store_true")
-    add("--templates", type=Path)
+    add("--templates", type=Path, help="for the segmenter's masks")
+    add("--turn", type=float, default=0.0, help="share of the faces that are turned aside (default: %(default)s)")
     add("--vgg", type=Path)
     add("--feature-scale", type=float, default=0.5)
     add("--critics", action="store_true", help="with the adversarial losses")
+    add("--cpu-time", action="store_true", help="rates by the processor's time, on a machine that others use as well")
     add("--out", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     device = torch.device(options.device)
     where = ""
     rows = []
-    for name in options.program:
-        images, masks, where = parts(name, options, device)
-        with tempfile.TemporaryDirectory() as folder:
-            step, _ = run(name, options, Path(folder) / "step", "--same-batch")
-            whole, waiting = run(name, options, Path(folder) / "whole")
-        rows.append(f"| {name} | {images:.1f} | {masks:.1f} | {step:.1f} | {whole:.1f} | {waiting:.0%} |")
-    setting = f"preset {options.preset}, batch {options.batch}, images {where}"
-    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
+    # the clock that the training programs read too
+    with mock.patch("time.monotonic", time.process_time) if options.cpu_time else contextlib.nullcontext():
+        for name in options.program:
+            images, masks, where = parts(name, options, device)
+            with tempfile.TemporaryDirectory() as folder:
+                step, _ = run(name, options, Path(folder) / "step", "--same-batch")
+                whole, waiting = run(name, options, Path(folder) / "whole")
+            rows.append(f"| {name} | {images:.1f} | {masks:.1f} | {step:.1f} | {whole:.1f} | {waiting:.0%} |")
+    setting = f"preset {options.preset}, batch {options.batch}, {options.turn:.0%} turned aside, images {where}"
+    threads = f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} threads"
+    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else threads
+    rates = "images/s of processor time" if options.cpu_time else "images/s"
     text = "\n".join(
         [
-            f"{chip}, torch {torch.__version__}, {setting}; images/s, medians.",
+            f"{chip}, torch {torch.__version__}, {setting}; {rates}, medians.",
             "",
             "| program | images alone | images and masks | step alone | run | waiting for data |",
             "|---|---|---|---|---|---|",
