@@ -5,6 +5,7 @@ import json
 import re
 import signal
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,7 +13,10 @@ from PIL import Image
 from vidunmask.errors import InputError, UsageError
 from vidunmask.networks import weights
 from vidunmask.training import contest, inpainter, race, standings
-from vidunmask.training.pack import STILL, Jitter
+from vidunmask.training.evaluation.fills import Judges
+from vidunmask.training.evaluation.protocols import Masks
+from vidunmask.training.pack import STILL, Jitter, open_pack
+from vidunmask.training.scores import score
 from vidunmask.training.variants import BUILT_IN
 
 TRAINING = ["--batch", "2", "--precision", "float32", "--critic-width", "4", "--feature-scale", "0.25"]
@@ -184,6 +188,28 @@ def test_mirrored_averaging_treats_both_sides_alike():
     fill = race.Mirrored(Ramp())(image, mask)
     torch.testing.assert_close(fill, image * 0.5)
     torch.testing.assert_close(race.Mirrored(Ramp())(image.flip(3), mask).flip(3), fill)
+
+
+def test_identity_is_compared_on_some_faces_by_the_landmarks_of_the_truth(split_pack, networks):
+    class Brightness:
+        def embed(self, images, landmarks):
+            assert all(points.max() < images[0].shape[0] for points in landmarks)  # in pixels of the smaller picture
+            return np.array([[image.mean(), 0.0] for image in images])
+
+    made = score(
+        weights.load(networks.inpainter, kind="inpainter"),
+        weights.load(networks.segmenter, kind="segmenter"),
+        open_pack(split_pack, "val"),
+        Masks(camera=0.0, occlusion=0.0),
+        size=128,
+        judges=Judges(identity=Brightness()),
+        identities=2,
+    )
+    for values in made.values.values():
+        assert [value is not None for value in values["identity"]] == [True, False, False, True]
+    moved = [value for value in made.values["true"]["identity"] if value is not None]
+    assert made.figures["true"]["identity"] == pytest.approx(np.mean(moved))
+    assert min(moved) > 0
 
 
 def test_jitter_is_scaled_but_faces_are_mirrored_as_often():
