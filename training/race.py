@@ -41,6 +41,8 @@ from vidunmask.training.sizes import add_size, check_size
 from vidunmask.training.variants import BASE, BUILT_IN, Variant, choose, read_file
 from vidunmask.types import ByteArray
 
+FAILED = "failed.json"  # in the folder of a variant that is out of the race: why
+
 
 class Mirrored(nn.Module):
     """A network whose fill is the mean of that of the picture and that of its mirror image, mirrored back."""
@@ -118,8 +120,8 @@ def training_options(options: argparse.Namespace, variant: Variant, seed: int) -
     return [*flags, *options.training, *variant.options]
 
 
-def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """What must be the same in all that stands in --out."""
+def settings_of(options: argparse.Namespace, judged_by: dict[str, str], *, identities: int) -> dict[str, Any]:
+    """What must be the same in all that stands in --out; ``judged_by`` are the hashes of the weights that measure."""
     return {
         "pack": str(options.pack.resolve()),
         "budget": options.budget,
@@ -131,6 +133,8 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         "held_out_templates": str(options.held_out_templates) if options.held_out_templates else None,
         "camera": options.camera,
         "limit": options.limit,
+        "lpips": judged_by,
+        "identities": identities,
     }
 
 
@@ -141,7 +145,10 @@ def row_file(options: argparse.Namespace, variant: Variant, seed: int) -> Path:
 
 
 def make(options: argparse.Namespace, variant: Variant, seed: int, judges: Judges) -> bool:
-    """Trains and measures a variant unless that is done; False if the training was stopped before its budget."""
+    """Trains and measures a variant unless that is done; False if the training was stopped before its budget.
+
+    One whose training fails, since its losses run away, is out of the race; the others go on.
+    """
     file = row_file(options, variant, seed)
     folder = file.parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,10 +156,15 @@ def make(options: argparse.Namespace, variant: Variant, seed: int, judges: Judge
     if known is not None and known != list(variant.options):
         raise UsageError(f"--variants {variant.name}: stands in {options.out} with {known}; take another name")
     contest.write(folder / "variant.json", list(variant.options))
-    if file.exists():
+    if file.exists() or (folder / FAILED).exists():
         return True
     budget = {"images": options.budget, "minutes": options.minutes}
-    spent = contest.train(folder, training_options(options, variant, seed), **budget)
+    try:
+        spent = contest.train(folder, training_options(options, variant, seed), **budget)
+    except FloatingPointError as error:
+        print(f"{variant.label} is out of the race: {error}", flush=True)
+        contest.write(folder / FAILED, str(error))
+        return True
     if spent is None:
         return False
     network = methods.load(folder / "weights.safetensors")
@@ -202,6 +214,11 @@ def introduction(options: argparse.Namespace, done: dict[str, list[standings.Row
         "|---|---|",
         *(f"| {variant.label} | `{' '.join(variant.options) or 'none'}` |" for variant in options.chosen),
     ]
+    for variant in options.chosen:
+        for seed in options.seeds:
+            reason = contest.read(contest.run_folder(options.out, variant.name, seed) / FAILED)
+            if reason is not None:
+                lines += ["", f"{variant.label}, seed {seed}, failed: {reason}"]
     return "\n".join(lines)
 
 
@@ -217,8 +234,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 0
     check(options)
-    contest.claim(options.out, settings_of(options))
-    judges, _ = load_judges(options, device="cpu")
+    judges, judged_by = load_judges(options, device="cpu")
+    settings = settings_of(options, judged_by, identities=options.identities if judges.identity else 0)
+    contest.claim(options.out, settings)
     stopped = False
     for seed in options.seeds:
         for variant in sorted(options.chosen, key=lambda variant: variant.mirrored):  # its weights must be there
@@ -228,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     done = read_rows(options)
     text = standings.markdown([variant.label for variant in options.chosen], done, introduction(options, done))
     (options.out / "race.md").write_text(text, encoding="utf-8")
-    contest.write(options.out / "race.json", {"settings": settings_of(options), "seeds": options.seeds, "rows": done})
+    contest.write(options.out / "race.json", {"settings": settings, "seeds": options.seeds, "rows": done})
     standings.write_faces(options.out / "faces.csv", done)
     labels = {variant.name: variant.name for variant in options.chosen if not variant.mirrored}
     for figure, label in (("psnr_masked", "PSNR of the masked region, dB"), ("l1_masked", "l1 of the masked region")):

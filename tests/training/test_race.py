@@ -76,6 +76,9 @@ def test_what_is_done_is_not_done_again_and_variants_can_be_added(made, monkeypa
         race.main([*arguments[:place], "deep=--set modules=1", *arguments[place + 1 :]])
     with pytest.raises(UsageError, match="holds rows made with budget 4, now 8"):
         race.main(["8" if part == "4" else part for part in arguments])
+    place = arguments.index("--lpips-weights")
+    with pytest.raises(UsageError, match="holds rows made with lpips "):  # figures that cannot be compared
+        race.main([*arguments[:place], *arguments[place + 2 :]])
 
 
 def test_a_race_that_was_stopped_goes_on_later(pack, vgg, networks, tmp_path):
@@ -87,6 +90,25 @@ def test_a_race_that_was_stopped_goes_on_later(pack, vgg, networks, tmp_path):
     assert "| baseline | – |" in (tmp_path / "out" / "race.md").read_text(encoding="utf-8")
     assert race.main(arguments) == 0
     assert "resumed at 2 images" in (tmp_path / "out" / "runs" / "baseline-0" / "log.txt").read_text()
+
+
+def test_a_variant_whose_training_fails_is_out_and_the_others_go_on(pack, vgg, networks, tmp_path, capsys):
+    arguments = command(pack, tmp_path / "out", vgg, networks, variants=["baseline", "wild=--lr 1", "no-jitter"])
+    train = inpainter.main
+
+    def sometimes(arguments):
+        if arguments[arguments.index("--lr") + 1 if "--lr" in arguments else 0] == "1":
+            raise FloatingPointError("after 2 images 'l1' became nan")
+        return train(arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inpainter, "main", sometimes)
+        assert race.main(arguments) == 0
+    assert race.main(arguments) == 0  # and is not tried again
+    text = capsys.readouterr().out
+    assert "wild, seed 0, failed: after 2 images 'l1' became nan" in text
+    assert "| wild | – |" in text
+    assert "| no-jitter | – |" not in text
 
 
 def test_minutes_count_from_the_first_start(pack, vgg, networks, tmp_path):
