@@ -1,5 +1,6 @@
 """Live sources: cameras, streams, and files at their own pace. No camera is needed, FFmpeg's test pictures stand in for one."""
 
+import gc
 import http.server
 import subprocess
 import sys
@@ -151,6 +152,23 @@ def test_a_file_is_played_at_its_own_pace_and_again_with_loop(tmp_path):
         looped = [frame for frame, _ in zip(source, range(25), strict=False)]
     assert [frame.index for frame in looped] == list(range(25))
     assert all(a.pts < b.pts for a, b in pairwise(looped))
+
+
+def test_a_file_that_is_played_again_leaves_no_picture_behind(tmp_path):
+    """Not even until Python's collector of cycles comes by, which is minutes in live mode."""
+    path = write_clip(tmp_path / "a.mp4", frames=2)
+    gc.collect()
+    gc.disable()
+    try:
+        with open_source(str(path), loop=True) as source:
+            for frame in source:
+                if frame.index == 20:
+                    break
+            del frame
+        held = [native for native in gc.get_objects() if isinstance(native, av.VideoFrame) and native.width > 16]
+    finally:
+        gc.enable()
+    assert held == []
 
 
 def test_a_slow_reader_gets_the_newest_picture(tmp_path):
