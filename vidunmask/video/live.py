@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import av
 from av.error import EOFError as AvEOFError
-from av.error import ExitError, FFmpegError
+from av.error import ExitError, FFmpegError, ProtocolNotFoundError
 
 from vidunmask.errors import InputError
 from vidunmask.types import Frame
@@ -214,6 +214,12 @@ class PacketSource(LiveSource):
                 self._url, format=self._format, options=self._options, timeout=(2 * self._timeout, self._timeout),
                 metadata_errors="replace",
             )  # fmt: skip
+        except ProtocolNotFoundError as error:
+            raise InputError(
+                f"{self.name}: the FFmpeg within PyAV was built without {self._url.split('://')[0]}; let an ffmpeg that knows it "
+                f"pass the stream on (ffmpeg -i {self._url} -c copy -f mpegts udp://127.0.0.1:5000), and take that with "
+                "--source udp://127.0.0.1:5000"
+            ) from error
         except (FFmpegError, OSError, ValueError) as error:
             raise InputError(f"{self.name}: cannot be opened ({_reason(error)})") from error
         try:
@@ -337,7 +343,7 @@ def colour_of(first: av.VideoFrame) -> Colour:
 
 
 def open_stream(url: str, *, timeout: float = 5.0, reconnect: bool = False) -> LiveSource:
-    """A network stream (RTSP, RTMP, HTTP with HLS, UDP, SRT and whatever FFmpeg knows). Raises InputError."""
+    """A network stream (RTSP, RTMP, HTTP with HLS, UDP and whatever PyAV's FFmpeg knows). Raises InputError."""
     scheme = url.split("://", 1)[0].lower()
     options = {"flags": "low_delay"}  # not fflags nobuffer, which throws away what was read to know the stream
     if scheme == "rtsp":
