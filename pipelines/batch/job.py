@@ -282,8 +282,9 @@ class Job:
                 edited = [frame for outcome in outcomes for frame in outcome.edited]
                 spans = untouched.parts_of(copying.boundaries, count, edited)
                 self.entry.frames_copied = sum(last - first for first, last, copy in spans if copy)
-                packets = untouched.merge(packets, untouched.source_packets(parts.info, copying), parts.index, spans)
-                headers = copying.headers + headers if copying.headers is not None else headers
+                copies, sets = untouched.source_packets(parts.info, copying), copying.sets_before(headers)
+                packets = untouched.merge(packets, copies, parts.index, spans, sets=sets)
+                headers = copying.header(headers, spans)
                 delay = max(delay, parts.index.delay)
                 inspect = partial(untouched.check_copies, parts.info.path, spans)
             with writer:

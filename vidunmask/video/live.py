@@ -215,8 +215,9 @@ class PacketSource(LiveSource):
                 metadata_errors="replace",
             )  # fmt: skip
         except ProtocolNotFoundError as error:
+            scheme = self._url.split("://", 1)[0]
             raise InputError(
-                f"{self.name}: the FFmpeg within PyAV was built without {self._url.split('://')[0]}; let an ffmpeg that knows it "
+                f"{self.name}: the FFmpeg within PyAV was built without {scheme}; let an ffmpeg that knows it "
                 f"pass the stream on (ffmpeg -i {self._url} -c copy -f mpegts udp://127.0.0.1:5000), and take that with "
                 "--source udp://127.0.0.1:5000"
             ) from error
