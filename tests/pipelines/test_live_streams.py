@@ -13,7 +13,7 @@ import av
 import pytest
 
 from tests.video.clips import as_frame, native, picture
-from vidunmask.pipelines.live.sinks import NetworkStream
+from vidunmask.pipelines.live.network import NetworkStream
 from vidunmask.video.camera import open_source
 from vidunmask.video.reader import VideoReader
 

@@ -16,7 +16,8 @@ from vidunmask.errors import InputError, UsageError
 from vidunmask.flow import latest
 from vidunmask.video import camera, live
 from vidunmask.video.camera import Camera, Mode, OpenCVSource, device_options, open_source
-from vidunmask.video.live import LiveSource, PacketSource
+from vidunmask.video.live import LiveSource
+from vidunmask.video.live_streams import PacketSource
 
 
 def test_cameras_are_listed_by_their_first_node(tmp_path):
