@@ -150,6 +150,7 @@ def test_a_result_is_known_as_our_own_even_if_the_end_came_before_the_book_was_w
 
 def test_a_long_book_is_not_written_for_every_file(tmp_path, config, monkeypatch):
     monkeypatch.setattr("vidunmask.pipelines.batch.ledger._FEW", 1)
+    monkeypatch.setattr("vidunmask.pipelines.batch.ledger._SELDOM", 600.0)
     times = []
     write = Ledger.write
     monkeypatch.setattr(Ledger, "write", lambda self, **options: (times.append(1), write(self, **options)))

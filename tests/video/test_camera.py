@@ -157,7 +157,7 @@ def test_a_file_that_is_played_again_leaves_no_picture_behind(tmp_path):
                 if frame.index == 20:
                     break
             del frame
-        held = [native for native in gc.get_objects() if isinstance(native, av.VideoFrame) and native.width > 16]
+        held = [native for native in gc.get_objects() if type(native) is av.VideoFrame and native.width > 16]
     finally:
         gc.enable()
     assert held == []
