@@ -30,6 +30,7 @@ from vidunmask.training.loop import Average, Run, add_options, check_options, ex
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.objectives import Objective, Supervision, Target
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
+from vidunmask.training.sizes import add_size, check_size, shrink, shrink_hole
 from vidunmask.training.stored import masks_for
 from vidunmask.training.turn import turn_some
 
@@ -42,6 +43,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, preset="paper", batch=16, images=120 * 158_003)
     add = parser.add_argument
+    add_size(parser)
     add("--network", default=NETWORK, choices=methods.names(), help="(default: %(default)s)")
     add("--vgg", type=Path, help="VGG-16 weights on disk (default: torchvision downloads them)")
     add("--feature-scale", type=float, default=1.0, help="size at which VGG sees the pictures (default: %(default)s)")
@@ -125,13 +127,14 @@ def region(mask: Tensor, *, margin: int = 16, multiple: int = 16) -> tuple[slice
     return slices[0], slices[1]
 
 
-def preparation(pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, turn: float) -> Prepare:
+def preparation(pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, turn: float, size: int = 256) -> Prepare:
     """What a step works on, from rows of the pack: truth, mask, where the truth is known, and the box about the masks."""
 
     def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
         drawn = draw_batch(pack, rows, jitter=Jitter(), generator=generator, device=device)
         faces, landmarks, valid = turn_some(*drawn, generator, share=turn, jitter=Jitter())
         truth, mask = draw_masks(faces, landmarks, synthesizer, generator, grow=True)
+        truth, mask, valid = shrink(truth, size), shrink_hole(mask, size), 1 - shrink_hole(1 - valid, size)
         return truth.contiguous(memory_format=torch.channels_last), mask, valid, region(mask)
 
     return prepare
@@ -139,7 +142,7 @@ def preparation(pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, 
 
 @torch.no_grad()
 def evaluate(
-    network: nn.Module, pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, limit: int | None = None
+    network: nn.Module, pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, size: int, limit: int | None = None
 ) -> tuple[dict[str, float], Tensor]:
     """Mean figures of the composed image on ``val`` with fixed masks, and a sheet of 24 faces: masked, filled, truth."""
     generator = torch.Generator().manual_seed(2024)
@@ -150,6 +153,7 @@ def evaluate(
     for start in range(0, len(rows), 16):
         images, landmarks, _ = draw_batch(pack, rows[start : start + 16], jitter=STILL, generator=generator, device=device)
         truth, mask = draw_masks(images, landmarks, synthesizer, generator, grow=False)
+        truth, mask = shrink(truth, size), shrink_hole(mask, size)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             fill = network(truth, mask)
         result = losses.compose(truth, fill.float(), mask)
@@ -167,6 +171,7 @@ def evaluate(
 def main(arguments: list[str] | None = None) -> Run:
     """Runs or resumes a training."""
     options = parse(arguments)
+    check_size(options.size)
     team = Team(check_options(options))
     device = team.device
     log = log_to(options.run, team)
@@ -177,11 +182,11 @@ def main(arguments: list[str] | None = None) -> Run:
     val = open_pack(options.pack, "val", layers=layers)
     synthesizer = masks_for(train)
     order = Order(turned_more_often(train), seed=options.seed)
-    prepare = preparation(train, synthesizer, device, turn=options.turn)
+    prepare = preparation(train, synthesizer, device, turn=options.turn, size=options.size)
 
     # --- network and objective ----------------------------------------------------------------------------------------
     method = methods.method(options.network)
-    settings = method.arguments(options.preset, attention=not options.without_csam)
+    settings = method.arguments(options.preset, attention=not options.without_csam, size=options.size)
     network = weights.channels_last(method.build(settings).to(device))
     start_from(network, options.start_from, kind=method.kind, log=log)
     average = Average(network, decay=options.ema)
@@ -202,7 +207,7 @@ def main(arguments: list[str] | None = None) -> Run:
     log(f"{method.name} {options.preset}, {parameters / 1e6:.2f}M parameters, {len(train)} faces {where}; {vars(options)}")
 
     def report() -> dict[str, float]:
-        figures, sheet = evaluate(average.network, val, synthesizer, device, limit=options.val_faces)
+        figures, sheet = evaluate(average.network, val, synthesizer, device, size=options.size, limit=options.val_faces)
         run.show(figures, sheet, columns=12)
         with (options.run / "val.jsonl").open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"images": run.clock.images, **figures}) + "\n")
@@ -244,6 +249,7 @@ def main(arguments: list[str] | None = None) -> Run:
         provenance = run.provenance(options, train, figures) | {
             "losses": objective.weights,
             "adversarial_from": options.adversarial_from,
+            "size": options.size,
         }
         log(export(options.export, average, kind=method.kind, network=method.name, arguments=settings, provenance=provenance))
     run.close()

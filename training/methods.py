@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vidunmask import geometry
 from vidunmask.errors import UsageError, WeightsError
 from vidunmask.networks import weights
 from vidunmask.training import baselines
@@ -34,8 +35,9 @@ class Method:
     presets: dict[str, dict[str, Any]]
     objective: type[Objective]
 
-    def arguments(self, preset: str, *, attention: bool = True) -> dict[str, Any]:
-        """Constructor arguments of a preset, with a plain convolution for its attention if so asked.
+    def arguments(self, preset: str, *, attention: bool = True, size: int = geometry.CROP_SIZE) -> dict[str, Any]:
+        """Constructor arguments of a preset for pictures of ``size`` pixels, with a plain convolution for its attention if so
+        asked.
 
         Raises UsageError for an unknown preset, or where there is no attention to leave out.
         """
@@ -43,7 +45,12 @@ class Method:
             raise UsageError(f"--preset {preset}: {self.name} has {', '.join(self.presets)}")
         if not attention and self.kind == BASELINE and not _module(self.name).ATTENTION:
             raise UsageError(f"--without-csam: {self.name} has no attention to leave out")
-        return {**self.presets[preset], **({} if attention and self.kind == BASELINE else {"attention": attention})}
+        arguments = self.presets[preset]
+        if self.kind != BASELINE:
+            return {**arguments, "attention": attention}
+        fit = getattr(_module(self.name), "fit", None)
+        arguments = fit(arguments, size) if fit is not None else dict(arguments)
+        return arguments if attention else {**arguments, "attention": False}
 
     def build(self, arguments: Mapping[str, Any]) -> nn.Module:
         """A network with fresh weights. Raises WeightsError where it does not take the arguments."""

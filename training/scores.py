@@ -12,6 +12,7 @@ from vidunmask.training.evaluation.methods import widen
 from vidunmask.training.evaluation.protocols import Masks, chunks, spread
 from vidunmask.training.losses import compose
 from vidunmask.training.pack import Pack
+from vidunmask.training.sizes import shrink, shrink_hole
 
 METRICS = ("ssim", "psnr", "l1")
 SHEET = 40  # faces of a sheet
@@ -30,23 +31,30 @@ class Score:
 
 
 @torch.inference_mode()
-def score(network: nn.Module, segmenter: nn.Module, pack: Pack, masks: Masks, *, limit: int | None = None) -> Score:
-    """Figures on ``limit`` faces of the pack, or all; the same masks for every network."""
+def score(
+    network: nn.Module, segmenter: nn.Module, pack: Pack, masks: Masks, *, size: int = 256, limit: int | None = None
+) -> Score:
+    """Figures on ``limit`` faces of the pack, or all; the same masks for every network.
+
+    The segmentation network always sees 256 x 256; what it found and the pictures are then brought to ``size``.
+    """
     values: dict[str, dict[str, list[Tensor]]] = {"segmented": {}, "true": {}}
     pictures: list[Tensor] = []
     rows = spread(pack.rows, limit)
     network.eval()
     for chunk in chunks(pack, rows, seed=SEED, stream=STREAM, device=torch.device("cpu")):
         made = masks(chunk)
-        region = widen(made.mask)
-        for source, mask in (("segmented", widen(torch.sigmoid(segmenter(made.masked)))), ("true", region)):
-            result = compose(made.masked, network(made.masked, mask), mask)
+        masked, truth = shrink(made.masked, size), shrink(made.truth, size)
+        region = shrink_hole(widen(made.mask), size)
+        found = shrink_hole(widen(torch.sigmoid(segmenter(made.masked))), size)
+        for source, mask in (("segmented", found), ("true", region)):
+            result = compose(masked, network(masked, mask), mask)
             for name in METRICS:
                 measure = getattr(metrics, name)
-                values[source].setdefault(name, []).append(measure(result, made.truth))
-                values[source].setdefault(f"{name} masked", []).append(measure(result, made.truth, region))
+                values[source].setdefault(name, []).append(measure(result, truth))
+                values[source].setdefault(f"{name} masked", []).append(measure(result, truth, region))
             if source == "segmented":
-                pictures += list(torch.cat([made.masked, result, made.truth], dim=3))
+                pictures += list(torch.cat([masked, result, truth], dim=3))
     figures = {
         source: {name: float(torch.cat(parts).mean()) for name, parts in by_name.items()} for source, by_name in values.items()
     }

@@ -22,18 +22,26 @@ from vidunmask.training.loop import Average, Run, add_options, check_options, ex
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
 from vidunmask.training.stored import masks_for
-from vidunmask.training.turn import turn_some
+from vidunmask.training.turn import similarities, turn_some
 
 NETWORK = "unet"
 # wider than the inpainter's: the segmenter is what must survive a badly placed crop, since everything after it can be mended
 # by it
 JITTER = Jitter(shift=4.5, scale=0.06, angle=0.07)
+# of crops that stray: the landmarks of a profile lie on the cheek, half a face behind the mask
+STRAY = Jitter(shift=26.0, scale=0.12, angle=0.25, flip=False)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The options of the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, preset="paper", batch=16, images=20 * 158_003)
+    parser.add_argument(
+        "--stray",
+        type=float,
+        default=0.0,
+        help="share of crops that lie far off the face, as a profile's do (default: 0)",
+    )
     parser.add_argument("--weight-dice", type=float, default=0.0, help="weight of a soft Dice term beside the cross-entropy")
     return parser.parse_args(arguments)
 
@@ -44,14 +52,39 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     return 1 - (2 * (probability * target).sum() + 1) / (probability.sum() + target.sum() + 1)
 
 
-def preparation(pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, turn: float) -> Prepare:
+def stray_some(images: Tensor, mask: Tensor, generator: torch.Generator, *, share: float) -> tuple[Tensor, Tensor]:
+    """Moves a ``share`` 0..1 of pictures (B, 3, S, S) and their masks (B, 1, S, S) as crops that miss the face by far.
+
+    Beyond the edge stands what stands at the edge, as in the pipeline's crops beyond a frame's.
+    """
+    if share <= 0:
+        return images, mask
+    chosen = torch.rand(len(images), generator=generator) < share
+    size = images.shape[-1]
+    there = similarities(size, *STRAY.draw(len(images), generator))  # (B, 2, 3) pixels
+    index = chosen.nonzero()[:, 0].to(images.device)
+    if not len(index):
+        return images, mask
+    # grid_sample wants, for pixels of the result, places in the source, both over -1..1 about the centre
+    there[:, :, 2] += there[:, :, :2].sum(2) * ((size - 1) / 2) - (size - 1) / 2
+    there[:, :, 2] *= 2 / size
+    both = torch.cat([images[index], mask[index]], 1)
+    grid = F.affine_grid(there[chosen].to(images), list(both.shape), align_corners=False)
+    moved = F.grid_sample(both, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    images, mask = images.clone(), mask.clone()
+    images[index], mask[index] = moved[:, :3], moved[:, 3:]
+    return images, mask
+
+
+def preparation(pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, turn: float, stray: float = 0.0) -> Prepare:
     """What a step works on, from rows of the pack: masked picture and mask."""
 
     def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
         drawn = draw_batch(pack, rows, jitter=JITTER, generator=generator, device=device)
         faces, landmarks, _ = turn_some(*drawn, generator, share=turn, jitter=JITTER)
         made = synthesizer(faces, landmarks, generator, with_truth=False)
-        return made.masked.contiguous(memory_format=torch.channels_last), made.mask
+        masked, mask = stray_some(made.masked, made.mask, generator, share=stray)
+        return masked.contiguous(memory_format=torch.channels_last), mask
 
     return prepare
 
@@ -101,7 +134,7 @@ def main(arguments: list[str] | None = None) -> Run:
     val = open_pack(options.pack, "val", layers=layers)
     synthesizer = masks_for(train, templates=options.templates)
     order = Order(turned_more_often(train), seed=options.seed)
-    prepare = preparation(train, synthesizer, device, turn=options.turn)
+    prepare = preparation(train, synthesizer, device, turn=options.turn, stray=options.stray)
 
     # --- network ------------------------------------------------------------------------------------------------------
     settings = weights.presets("segmenter", NETWORK)[options.preset]

@@ -1,6 +1,6 @@
 """The paper's Tables 1, 2 and 3, with every row trained by one program for one budget.
 
-    python -m vidunmask.training.tables --pack PACK --out DIR --budget 20000 [--preset compact] [--seeds 0 1] [-- OPTIONS]
+    python -m vidunmask.training.tables --pack PACK --out DIR --budget 20000 [--size 128] [--seeds 0 1] [-- OPTIONS]
 
 Trains the four rivals, our network, and its two ablations, each for --budget images with the same data, order, batch, schedule
 and averaging; measures them all on ``val`` under the same masks; writes ``tables.md``, ``tables.json``, ``curves_*.png`` and a
@@ -28,11 +28,12 @@ from vidunmask.training.curves import Curve, draw_curves
 from vidunmask.training.evaluation.protocols import Masks
 from vidunmask.training.pack import open_pack
 from vidunmask.training.scores import METRICS, score
+from vidunmask.training.sizes import add_size, check_size
 
 INTERRUPTED = 130  # exit code, as the shells have it
 OURS = "gated_mcsam"
 ABLATIONS = ("full-supervision", "local-supervision", "without-csam", "without-attention")
-FIXED = ("pack", "run", "network", "preset", "images", "seed", "export", *ABLATIONS)
+FIXED = ("pack", "run", "network", "preset", "size", "images", "seed", "export", *ABLATIONS)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder to write; what stands there is gone on with")
     add("--budget", type=int, required=True, metavar="IMAGES", help="images that each row is trained with")
     add("--preset", default="compact", help="size of all networks: paper, compact or tiny (default: %(default)s)")
+    add_size(parser)
     add("--seeds", type=int, nargs="+", default=[0], help="one run a row for each (default: 0)")
     add("--rows", nargs="+", choices=NAMES, default=NAMES, metavar="ROW", help=f"of {', '.join(NAMES)} (default: all)")
     add("--segmenter", default="compact-segmenter", help="finds the masks when measuring (default: %(default)s)")
@@ -86,6 +88,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for flag in options.training:
         if flag.split("=")[0].removeprefix("--") in FIXED and flag.startswith("--"):
             raise UsageError(f"{flag} after --: the rows of the tables set it themselves")
+    check_size(options.size)
     if options.budget < 1:
         raise UsageError(f"--budget {options.budget}: must be 1 or more")
     return options
@@ -97,6 +100,7 @@ def training_options(options: argparse.Namespace, row: Row, seed: int, folder: P
         "pack": options.pack,
         "run": folder,
         "preset": options.preset,
+        "size": options.size,
         "images": options.budget,
         "seed": seed,
         "export": folder / "weights.safetensors",
@@ -111,6 +115,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         "pack": str(options.pack.resolve()),
         "budget": options.budget,
         "preset": options.preset,
+        "size": options.size,
         "training": options.training,
         "segmenter": str(options.segmenter),
         "held_out_templates": str(options.held_out_templates) if options.held_out_templates else None,
@@ -151,6 +156,7 @@ def make_row(options: argparse.Namespace, row: Row, seed: int) -> bool:
         weights.load(options.segmenter, kind="segmenter"),
         open_pack(options.pack, "val"),
         Masks(camera=options.camera, occlusion=0.0, held_out=options.held_out_templates),
+        size=options.size,
         limit=options.limit,
     )
     if made.pictures:
@@ -205,8 +211,9 @@ def markdown(options: argparse.Namespace, done: dict[str, list[dict[str, Any]]])
     faces = next((entries[0]["faces"] for entries in done.values()), 0)
     seeds = ", ".join(map(str, options.seeds))
     lines = [
-        f"Each row: preset `{options.preset}`, {options.budget} images, seed {seeds}; training options "
-        f"`{' '.join(options.training) or 'none'}`. Measured on {faces} faces of `val`, camera {options.camera:g}.",
+        f"Each row: preset `{options.preset}`, {options.size} x {options.size} pixels, {options.budget} images, seed {seeds}; "
+        f"training options `{' '.join(options.training) or 'none'}`.",
+        f"Measured on {faces} faces of `val`, camera {options.camera:g}.",
         "The paper's figures: its full-size networks, CelebA, many epochs of 158,003 images.",
     ]
     for source, note in (("segmented", "masks from the segmentation network, as in the paper"), ("true", "true masks")):
@@ -247,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
         draw_curves(
             options.out / f"curves_{figure}.png",
             read_curves(options, figure),
-            title=f"val, averaged weights, preset {options.preset}",
+            title=f"val, averaged weights, preset {options.preset}, {options.size} x {options.size}",
             x_label="images",
             y_label=label,
         )

@@ -46,7 +46,7 @@ def turn_some(
     chosen = torch.rand(count, generator=generator) < share
     angle = torch.deg2rad(ANGLES[0] + (ANGLES[1] - ANGLES[0]) * torch.rand(count, generator=generator))
     side = torch.where(torch.rand(count, generator=generator) < 0.5, 1.0, -1.0)
-    noise = _similarities(images.shape[-1], *jitter.draw(count, generator))
+    noise = similarities(images.shape[-1], *jitter.draw(count, generator))
     index = chosen.nonzero()[:, 0]
     if not len(index):
         return images, landmarks, valid
@@ -159,7 +159,7 @@ def _at(y: Tensor, known_y: Tensor, values: Tensor) -> Tensor:
     return values[i - 1] + share * (values[i] - values[i - 1])
 
 
-def _similarities(size: int, scale: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
+def similarities(size: int, scale: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
     """Similarities (B, 2, 3) in pixels that turn and scale about a crop's centre and then shift."""
     cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
     linear = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)

@@ -60,6 +60,24 @@ def test_a_rivals_weights_come_back_from_their_file_but_not_into_the_product(pac
         inpainter.main(options(pack, tmp_path / "no", vgg, OURS, "--images", "2", "--start-from", str(file)))
 
 
+@pytest.mark.parametrize("network", methods.names())
+@pytest.mark.parametrize("size", [128, 64])
+def test_every_network_trains_on_smaller_pictures_too(network, size, pack, vgg, tmp_path):
+    file = tmp_path / "weights.safetensors"
+    more = ("--images", "2", "--size", str(size), "--export", str(file))
+    inpainter.main(options(pack, tmp_path / "run", vgg, network, *more))
+    assert weights.read_card(file).provenance["size"] == size
+    image, mask = torch.rand(1, 3, size, size), torch.zeros(1, 1, size, size)
+    mask[..., 30:50, 20:40] = 1
+    assert methods.load(file)(image, mask).shape == image.shape
+
+
+def test_networks_that_halve_down_to_one_place_halve_less_for_smaller_pictures():
+    csa = methods.method("csa")
+    lengths = {size: len(csa.arguments("compact", size=size)["widths"]) for size in (256, 128, 64)}
+    assert lengths == {256: 7, 128: 6, 64: 5}
+
+
 @pytest.mark.parametrize(
     ("network", "more", "message"),
     [
@@ -67,6 +85,7 @@ def test_a_rivals_weights_come_back_from_their_file_but_not_into_the_product(pac
         ("rn", ["--weight", "style"], "--weight style: must be TERM=NUMBER"),
         ("rn", ["--without-csam"], "--without-csam: rn has no attention to leave out"),
         ("rn", ["--preset", "huge"], "--preset huge: rn has paper, compact, tiny"),
+        ("rn", ["--size", "100"], "--size 100: must be one of 256, 128, 64"),
     ],
 )
 def test_options_that_do_not_fit_the_network_are_refused(network, more, message, pack, vgg, tmp_path):
