@@ -18,7 +18,7 @@ from vidunmask.pipelines.dump.choice import FrameChoice
 from vidunmask.pipelines.dump.run import dump
 
 HERE = Path(__file__).parent
-SIZE = (1440, 1290)  # of the window
+SIZE = (1440, 1352)  # of the window
 WIDTH = 1200  # of the picture
 
 

@@ -192,7 +192,7 @@ class Gate:
     """Lets items into a chain of stages, at most ``limit`` at a time; what waits outside is overtaken by what is newer.
 
     With more frames on their way than there are stages at work, each only waits longer (Little's law: the number on the way
-    is rate times latency). ``limit`` may be changed at any time.
+    is rate times latency).
     """
 
     def __init__(self, limit: int) -> None:
@@ -200,17 +200,6 @@ class Gate:
         self._inside = 0
         self._open = False
         self._changed = threading.Condition()
-
-    @property
-    def limit(self) -> int:
-        """How many may be inside."""
-        return self._limit
-
-    @limit.setter
-    def limit(self, value: int) -> None:
-        with self._changed:
-            self._limit = value
-            self._changed.notify_all()
 
     def admit(self, newest: Iterator[T]) -> Iterator[T]:
         """The items of ``newest``, each asked for only when there is room for it."""

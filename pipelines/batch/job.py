@@ -1,4 +1,4 @@
-"""One file of a batch on its way: what has to be done for it, what came of it, and its result put together."""
+"""One file of a batch on its way: what has to be done for it, and what came of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +15,16 @@ from vidunmask.errors import OutputError, UsageError, VidunmaskError
 from vidunmask.pipelines import checks
 from vidunmask.pipelines.batch import ledger as books
 from vidunmask.pipelines.batch import seams
+from vidunmask.pipelines.batch.assembly import Parts, assemble
 from vidunmask.pipelines.batch.ledger import Entry
 from vidunmask.pipelines.batch.segments import Outcome, Segment, SegmentTask, divide, tasks
 from vidunmask.pipelines.batch.workers import FileTask, Task
 from vidunmask.pipelines.config import Config
-from vidunmask.pipelines.report import RunReport, WarningLog
+from vidunmask.pipelines.report import RunReport
 
 if TYPE_CHECKING:
     from vidunmask.video.index import FrameIndex
     from vidunmask.video.info import VideoInfo
-    from vidunmask.video.packets import EncodedPacket
     from vidunmask.video.untouched import Copying
 
 
@@ -36,16 +35,6 @@ class Manner:
     segment_seconds: float = 60.0  # 0: every file in one go
     copy_untouched: bool = False
     keep_work: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Parts:
-    """What is known of a video that is done in segments."""
-
-    info: VideoInfo
-    index: FrameIndex
-    tasks: list[SegmentTask]
-    copying: Copying | None
 
 
 class Job:
@@ -63,7 +52,7 @@ class Job:
         self._config = config
         self._manner = manner
         self._identity = identity
-        self._parts: _Parts | None = None
+        self._parts: Parts | None = None
         self._outcomes: dict[int, Outcome] = {}
         self._settled = 0  # segments from the first on that are as they will stay
         self._again: set[int] = set()
@@ -156,7 +145,7 @@ class Job:
         except OSError as error:
             raise atomic.write_error(self.target, error) from error
 
-    def _divided(self) -> _Parts | None:
+    def _divided(self) -> Parts | None:
         """The video in segments; None for one that is short enough to be done in one go."""
         from vidunmask.pipelines.remove import provenance
         from vidunmask.video.index import scan
@@ -196,7 +185,7 @@ class Job:
             str(self.source), info, index, segments, config=c, container=writer.container, folder=self.folder,
             plan=copying.plan if copying else writer.plan, forced=copying.boundaries if copying else (),
         )  # fmt: skip
-        return _Parts(info, index, made, copying)
+        return Parts(info, index, made, copying)
 
     def _copying(self, info: VideoInfo, index: FrameIndex, writer: Any) -> Copying | None:
         from vidunmask.video.untouched import CannotCopyError, plan_copying
@@ -207,7 +196,7 @@ class Job:
             self.warn(f"--copy-untouched: {error}; all of it is encoded")
             return None
 
-    def _resume(self, parts: _Parts) -> list[Task]:
+    def _resume(self, parts: Parts) -> list[Task]:
         """The segments that are not there yet from an earlier run of the same work."""
         from vidunmask.video.packets import Summary, holds
 
@@ -244,59 +233,12 @@ class Job:
                     self.warn(f"at {where:.2f} s, between two segments, a face may change from one frame to the next")
             self._settled += 1
 
-    def _join(self, parts: _Parts) -> None:
-        from vidunmask.video.untouched import CannotCopyError
-
-        if parts.copying is not None:
-            try:
-                self._write(parts, parts.copying)
-                return
-            except CannotCopyError as error:
-                self.warn(f"--copy-untouched: {error}; all of it is encoded")
-        self._write(parts, None)
-
-    def _write(self, parts: _Parts, copying: Copying | None) -> None:
-        from vidunmask.pipelines.remove import convert, provenance
-        from vidunmask.video import untouched
-        from vidunmask.video.index import SpanError
-        from vidunmask.video.joining import JoinedWriter
-
-        c, count = self._config, len(parts.index.pts)
+    def _join(self, parts: Parts) -> None:
         outcomes = [self._outcomes[task.segment.number] for task in parts.tasks]
-        with contextlib.ExitStack() as stack:
-            warnings = stack.enter_context(WarningLog.collecting())
-            like = convert(parts.info, self.result, stack) if c.convert_streams else parts.info
-            writer = JoinedWriter(
-                self.result, like, codec=c.codec, crf=c.crf, preset=c.preset, pix_fmt=c.pix_fmt, overwrite=True,
-                metadata=provenance(),
-            )  # fmt: skip
-            writer.plan = parts.tasks[0].plan
-            headers = writer.encoder_headers()
-            if any(bytes.fromhex(outcome.headers) != headers for outcome in outcomes):
-                raise SpanError(f"{self.source}: {writer.plan.name} does not encode parts that fit together")
-            delay = max(outcome.delay for outcome in outcomes)
-            packets = self._encoded(parts)
-            inspect: Callable[[Path], None] | None = None
-            self.entry.frames_copied = 0
-            if copying is not None:
-                edited = [frame for outcome in outcomes for frame in outcome.edited]
-                spans = untouched.parts_of(copying.boundaries, count, edited)
-                self.entry.frames_copied = sum(last - first for first, last, copy in spans if copy)
-                packets = untouched.merge(packets, untouched.source_packets(parts.info, copying), parts.index, spans)
-                headers = copying.headers + headers if copying.headers is not None else headers
-                delay = max(delay, parts.index.delay)
-                inspect = partial(untouched.check_copies, parts.info.path, spans)
-            with writer:
-                writer.join(packets, parts.index, delay=delay, headers=headers or None, inspect=inspect)
-            for message in [*writer.warnings, *warnings.messages]:
-                self.warn(message)
-
-    def _encoded(self, parts: _Parts) -> Iterator[EncodedPacket]:
-        from vidunmask.video.packets import Summary, read_packets
-
-        for task in parts.tasks:
-            outcome = self._outcomes[task.segment.number]
-            yield from read_packets(task.packets, Summary(outcome.count, outcome.sha256))
+        made = assemble(parts, outcomes, self.result, self._config)
+        self.entry.frames_copied = made.frames_copied
+        for message in made.warnings:
+            self.warn(message)
 
     def _fill_in(self) -> None:
         entry = self.entry
@@ -330,7 +272,7 @@ class Job:
             raise OutputError(f"{self.target}: cannot be written ({error.strerror or error})") from error
 
 
-def _described(parts: _Parts) -> dict[str, Any]:
+def _described(parts: Parts) -> dict[str, Any]:
     """What decides the packets of the segments."""
     task = parts.tasks[0]
     segments: list[Segment] = [each.segment for each in parts.tasks]

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vidunmask import __version__
 from vidunmask.errors import OutputError, VidunmaskError
 from vidunmask.pipelines.batch import ledger as books
+from vidunmask.pipelines.batch.identity import digest_of, identity_of
 from vidunmask.pipelines.batch.inputs import Named, collect, name_outputs
 from vidunmask.pipelines.batch.job import Job, Manner
 from vidunmask.pipelines.batch.ledger import Entry, Ledger, Work
 from vidunmask.pipelines.batch.segments import SegmentTask
 from vidunmask.pipelines.batch.terms import BatchError, BatchOptions, BatchReport, Listener
 from vidunmask.pipelines.batch.workers import Event, Failed, Inline, Processes, Queue, Task, Workers
-from vidunmask.pipelines.build import choose_device, choose_dtype
 from vidunmask.pipelines.config import Config
-
-_DECIDING = ("torch", "numpy", "opencv-python", "av")
 
 
 def batch(
@@ -46,7 +41,7 @@ def batch(
     found, strangers = collect([str(word) for word in inputs], lists=options.lists, out=folder)
     if strangers:
         listener.note(f"{strangers} files that are neither videos nor pictures were left alone")
-    identity = _identity(config, options)
+    identity = identity_of(config, options)
     _make(folder)
     # The folder is locked before its books are read, so that they are not another batch's of this very moment.
     with Work(folder).locked(keep=options.keep_work) as work:
@@ -71,40 +66,6 @@ def _make(folder: Path) -> None:
         raise OutputError(f"--out {folder}: no permission to write there")
 
 
-def _identity(config: Config, options: BatchOptions) -> dict[str, Any]:
-    """Everything but the file that decides its frames. Raises DeviceError or WeightsError."""
-    from vidunmask.networks import weights
-
-    cards = [weights.read_card(name) for name in (config.segmenter, config.inpainter)]
-    # What a cluster's machines have is found out there.
-    device, precision = config.device, config.precision
-    if options.ray is None:
-        chosen = choose_device(config.device)
-        device, precision = chosen.type, str(choose_dtype(config.precision, chosen))
-    kept = {
-        name: value
-        for name, value in asdict(config).items()
-        if name not in ("overwrite", "device", "precision", "segmenter", "inpainter", "convert_streams")
-    }
-    return {
-        "options": kept,
-        "weights": [card.sha256 for card in cards],
-        "device": device,
-        "precision": precision,
-        "segment": options.segment_seconds,
-        "copy_untouched": options.copy_untouched,
-        "version": __version__,
-        "libraries": {"python": platform.python_version(), **{name: metadata.version(name) for name in _DECIDING}},
-    }
-
-
-def _digest(config: Config, options: BatchOptions, identity: dict[str, Any]) -> str:
-    """Of what a finished result is compared by: what the user asked for, but not how it was worked off nor the versions."""
-    asked = {key: value for key, value in identity["options"].items() if key not in ("batch", "compile")}
-    more = {"streams": config.convert_streams, "container": options.container, "copy": options.copy_untouched}
-    return books.digest({**asked, **more, "weights": identity["weights"]})
-
-
 class _Batch:
     """One run over all files."""
 
@@ -121,7 +82,7 @@ class _Batch:
     ) -> None:
         self._out, self._work, self._book = out, work, book
         self._config, self._options, self._listener, self._identity = config, options, listener, identity
-        self._digest = _digest(config, options, identity)
+        self._digest = digest_of(config, options, identity)
         self._manner = Manner(options.segment_seconds, options.copy_untouched, options.keep_work)
         self._named = list(named)
         self._entries: list[Entry] = []

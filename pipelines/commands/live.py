@@ -40,7 +40,7 @@ def parser() -> Parser:
         epilog=f"{_EPILOG}\n{EXIT_CODES}",
     )
     source = p.add_argument_group("source")
-    which = "a camera's index or device, a URL (rtsp, rtmp, http, udp, srt ...) or a file (default: camera %(default)s)"
+    which = "a camera's index or device, a URL (rtsp, rtmp, http, udp ...) or a file (default: camera %(default)s)"
     source.add_argument("--source", metavar="SOURCE", default=default.source, help=which)
     source.add_argument("--list", action="store_true", help="list the cameras and stop")
     source.add_argument("--size", metavar="WxH", type=_kind(size_of, "such as 1280x720"), help="picture size of a camera")

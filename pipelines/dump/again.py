@@ -13,7 +13,7 @@ import numpy as np
 from vidunmask import geometry
 from vidunmask.detectors import Detector
 from vidunmask.pipelines.dump import pictures
-from vidunmask.pipelines.dump.record import raw_bytes, write_blend
+from vidunmask.pipelines.dump.record import raw_bytes, write_after, write_blend
 from vidunmask.stages import blend as blending
 from vidunmask.stages.detail import Skin
 from vidunmask.stages.detect import detect as find_faces
@@ -219,6 +219,8 @@ def blend(frame: Frame, faces: Sequence[Face], *, temporal: bool, place: Path) -
     after = pictures.whole(result)
     pictures.write_png(place / "result.png", after)
     pictures.write_png(place / "difference.png", pictures.difference(before, after))
+    for face in faces:
+        write_after(place, result, face.track_id, _there(face.frame_to_crop))
     return result
 
 

@@ -21,6 +21,7 @@ from vidunmask.video import pixels
 from vidunmask.video.formats import component_views, layout_of
 
 OVERVIEW = 1280  # longer side of the pictures that are drawn on
+_MOST_ENLARGED = 4.0  # times a crop's side
 GAIN = 4  # by which a difference is multiplied to be seen
 _COLOURS = ((255, 176, 59), (86, 196, 255), (126, 217, 87), (255, 110, 130), (190, 140, 255), (255, 230, 90), (70, 220, 200))
 _FOUND, _FOLLOWED = (126, 217, 87), (255, 176, 59)  # green where the detector saw it, amber where it was followed
@@ -141,6 +142,13 @@ def tracks(frame: Frame, faces: Sequence[TrackedFace], transforms: Sequence[Floa
         note = "" if face.detected else ", between"
         _face(image, to_image, face, f"#{face.track_id} {face.score:.2f}{', reset' if face.reset else note}", colour)
     return image
+
+
+def face(frame: Frame, frame_to_crop: FloatArray) -> ByteArray:
+    """What a face's crop shows, (s, s, 3) RGB, with no fewer pixels than the frame has there."""
+    factor = min(_MOST_ENLARGED, max(1.0, 1 / geometry.scale_of(frame_to_crop)))
+    size = round(geometry.CROP_SIZE * factor)
+    return pixels.read_crop(frame, geometry.resize(frame_to_crop, size), size)
 
 
 def colour_of(track_id: int) -> tuple[int, int, int]:

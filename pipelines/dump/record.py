@@ -253,6 +253,7 @@ class Recorder(Observer):
         pictures.write_png(place / "result.png", after)
         pictures.write_png(place / "difference.png", pictures.difference(before, after))
         for face in faces:
+            write_after(place, frame, face["id"], face["frame_to_crop"])
             face["files"] = sorted(path.name for path in place.glob(f"face{face['id']}-*.png"))
         self._dump.add_frame({**line, "faces": faces, "result_sha256": pictures.fingerprint(frame)})
 
@@ -273,12 +274,16 @@ def raw_bytes(image: FloatArray) -> ByteArray:
 
 
 def write_blend(place: FilePath, fill: Fill, picture: FloatArray, alpha: FloatArray) -> None:
-    """Writes the picture that is laid over a face, its alpha, and the face under both."""
+    """Writes the picture that is laid over a face, without the texture that a large one gets then, and its alpha."""
     name = f"face{fill.track_id}"
     pictures.write_png(place / f"{name}-blended.png", pictures.to_bytes(picture))
     pictures.write_png(place / f"{name}-alpha.png", pictures.to_bytes(alpha))
-    after = fill.crop / 255 + alpha[..., None] * (picture - fill.crop / 255)
-    pictures.write_png(place / f"{name}-after.png", pictures.to_bytes(after))
+
+
+def write_after(place: FilePath, result: Frame, track_id: int, frame_to_crop: FloatArray) -> None:
+    """Writes a face that was edited as it is in the result, texture and neighbours and all."""
+    if (place / f"face{track_id}-blended.png").exists():
+        pictures.write_png(place / f"face{track_id}-after.png", pictures.face(result, frame_to_crop))
 
 
 def _jitter(places: deque[FloatArray], to_crop: FloatArray) -> float | None:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidunmask.errors import VidunmaskError
 from vidunmask.flow import ticking
 from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.live.chain import THREADS, Chain, Output, sharing_cores, warm_up
 from vidunmask.pipelines.live.config import LiveConfig
+from vidunmask.pipelines.live.controls import Controls
+from vidunmask.pipelines.live.network import NetworkStream
 from vidunmask.pipelines.live.pace import Governor, Level, Meter, Pace, Stats, levels
-from vidunmask.pipelines.live.sinks import NetworkStream, Pictures, Recorder, Sinks, VirtualCamera, fresh_name
+from vidunmask.pipelines.live.sinks import Sinks, VirtualCamera
 from vidunmask.pipelines.live.view import Figures, View, compose, strip_height
 from vidunmask.pipelines.report import Stopwatch
-from vidunmask.types import ByteArray, Frame
+from vidunmask.types import ByteArray
 from vidunmask.video.camera import Mode, open_source
 from vidunmask.video.live import LiveSource
 from vidunmask.video.pixels import Preview
@@ -121,22 +121,18 @@ class _Session:
     ) -> None:
         self._live, self._config, self._source, self._sinks, self._say = live, config, source, sinks, say
         self._preview = Preview()
-        self._view = View(split=live.split, overlay=live.overlay)
         self._watch, self._meter, self._pace = Stopwatch(), Meter(), Pace()
         self._changes = 0
         self._first_at = self._last_at = 0.0  # clock of the first and the last picture shown
-        self._recorder: Recorder | None = None
-        self._recording_since = 0.0
-        self._pictures: Pictures | None = None
         self._window: Window | None = None
         self._last: Output | None = None
         self._why = _ENDED
-        self._resumed = float("-inf")
         like = replace(source.info, codec="")  # recordings are H.264 wherever the file holds it
-        self._like = like
+        self._view = View(split=live.split, overlay=live.overlay)
+        self._controls = Controls(self._view, sinks, like, config, live.folder)
         # Targets and encoders that will not do are known before the networks are loaded.
         if live.record is not None:
-            self._record(live.record)
+            self._controls.record(live.record)
         if live.stream is not None:
             sinks.add(NetworkStream(live.stream, like))
         if live.virtual_camera is not None:
@@ -163,7 +159,7 @@ class _Session:
         looked = said = time.monotonic()
         for output in outputs:
             now = time.monotonic()
-            if output is not None and source.age(output.frame) <= now - self._resumed:
+            if output is not None and source.age(output.frame) <= now - self._controls.resumed:
                 with self._watch.timing("show"):
                     self._show(output)
                 self._last_at = time.monotonic()
@@ -210,11 +206,11 @@ class _Session:
     def _over(self, seconds: float) -> bool:
         """Whether it is time to stop; also does what the keys say, as long as the run is paused."""
         if self._window is not None:
-            self._obey(self._window.keys())
+            self._obey()
             while self._view.paused and self._why == _ENDED and not self._window.closed:
                 self._redraw()
                 time.sleep(0.03)
-                self._obey(self._window.keys())
+                self._obey()
             if self._window.closed:
                 self._why = "the window was closed"
         if self._live.duration is not None and self._meter.shown and seconds >= self._live.duration:
@@ -228,8 +224,6 @@ class _Session:
         spent = dict(self._watch.seconds)
         worked = {thread: sum(spent.get(name, 0.0) for name in names) for thread, names in THREADS.items()}
         self._pace = self._meter.look(now, self._source.captured, worked)
-        if settled:
-            self._chain.hurry(self._pace.shown < Governor.BEHIND * self._pace.captured)
         level = self._governor.step(now, self._pace) if settled else None
         if level is not None:
             self._change(level)
@@ -250,7 +244,7 @@ class _Session:
         self._sinks.push(output.frame)
         if self._window is not None:
             self._window.show(self._picture(output))
-            self._obey(self._window.keys())
+            self._obey()
 
     def _picture(self, output: Output, waiting: str | None = None) -> ByteArray:
         after, frame_to_shown = self._preview.rgb(output.frame, _SHOWN_SIDE)
@@ -266,7 +260,7 @@ class _Session:
         return Figures(
             captured=self._pace.captured, shown=self._pace.shown, p50=self._pace.p50, p95=self._pace.p95,
             reduced=f"to keep up: {self._governor.level}" if self._governor.at else "",
-            recording=time.monotonic() - self._recording_since if self._recorder is not None else None,
+            recording=self._controls.recording,
             waiting=waiting, stages=self._stages(),
         )  # fmt: skip
 
@@ -285,65 +279,8 @@ class _Session:
             f"latency {pace.p50:.0f} ms (p95 {pace.p95:.0f} ms)"
         )
 
-    # Keys
-
-    def _obey(self, keys: Iterable[str]) -> None:
-        view = self._view
-        for key in keys:
-            if key in ("q", "\x1b"):
+    def _obey(self) -> None:
+        if self._window is not None:
+            self._controls.obey(self._window.keys(), self._last.frame if self._last is not None else None)
+            if self._controls.quit:
                 self._why = "stopped by the viewer"
-            elif key == " ":
-                view.paused = not view.paused
-                self._resumed = time.monotonic()
-            elif key == "b":
-                view.before, view.split = not view.before, False
-            elif key == "s":
-                view.split, view.before = not view.split, False
-            elif key == "o":
-                view.overlay = not view.overlay
-            elif key == "h":
-                view.help = not view.help
-            elif key == "p":
-                self._save_picture()
-            elif key == "r":
-                self._toggle_recording()
-
-    def _save_picture(self) -> None:
-        if self._last is not None:
-            if self._pictures is None:
-                self._pictures = Pictures(self._live.folder)
-                self._sinks.add(_Quiet(self._pictures))
-            try:
-                self._pictures.push(self._last.frame)
-            except VidunmaskError as error:
-                log.warning("%s", error)
-
-    def _toggle_recording(self) -> None:
-        if self._recorder is not None:
-            self._sinks.finish(self._recorder)
-            self._recorder = None
-            return
-        try:
-            self._record(fresh_name(self._live.folder, ".mp4"))
-        except VidunmaskError as error:  # the run goes on without
-            log.warning("%s", error)
-
-    def _record(self, path: Path) -> None:
-        self._recorder = Recorder(path, self._like, self._config)
-        self._recording_since = time.monotonic()
-        self._sinks.add(self._recorder)
-
-
-class _Quiet:
-    """Pictures among the sinks: closed with them, but given no picture that nobody asked for."""
-
-    def __init__(self, pictures: Pictures) -> None:
-        self.name, self.dropped = pictures.name, 0
-        self._pictures = pictures
-
-    def push(self, frame: Frame) -> None:
-        """Nothing."""
-
-    def close(self) -> str:
-        """Waits for the pictures under way."""
-        return self._pictures.close()

@@ -1,4 +1,4 @@
-"""Where pictures go beside the window: a recording, a virtual camera, a network stream, single pictures.
+"""Where pictures go beside the window: a recording, a virtual camera, single pictures; network streams are in `network`.
 
 Each has a thread of its own and a short queue. A sink that is too slow loses pictures, it never holds the others up.
 """
@@ -7,27 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
-from fractions import Fraction
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, Protocol
 
 from vidunmask.errors import DeviceError, OutputError, VidunmaskError
 from vidunmask.flow import Outlet
 from vidunmask.pipelines.config import Config
-from vidunmask.pipelines.remove import SYNTHESIZED, provenance
+from vidunmask.pipelines.remove import provenance
 from vidunmask.types import Frame
 from vidunmask.video import atomic
 from vidunmask.video.info import VideoInfo
 
 log = logging.getLogger(__name__)
 
-_QUEUE_BYTES = 96 << 20
-_PATIENCE = 8.0  # seconds that a stream or a virtual camera gets to finish
+QUEUE_BYTES = 96 << 20
+PATIENCE = 8.0  # seconds that a stream or a virtual camera gets to finish
 
 
 class Sink(Protocol):
@@ -66,7 +63,7 @@ class Recorder:
         self.name = str(path)
         self._written = 0
         self._length = 0.0
-        self._outlet: Outlet[Frame] = Outlet(self._write, max_items=60, max_bytes=_QUEUE_BYTES)
+        self._outlet: Outlet[Frame] = Outlet(self._write, max_items=60, max_bytes=QUEUE_BYTES)
 
     @property
     def dropped(self) -> int:
@@ -150,118 +147,10 @@ class VirtualCamera:
     def close(self) -> str:
         """Takes the camera away."""
         try:
-            self._outlet.close(_PATIENCE)
+            self._outlet.close(PATIENCE)
         finally:
             self._camera.close()
         return f"{self.name}: {self._sent} pictures"
-
-
-class NetworkStream:
-    """Sends the pictures through an ffmpeg process to RTMP, RTSP, UDP, SRT or HTTP, or as an HLS playlist."""
-
-    def __init__(self, url: str, like: VideoInfo) -> None:
-        """Starts ffmpeg; raises DeviceError where there is none."""
-        self.name = self._url = url
-        self._like = like
-        self._side = max(like.display_size)
-        self._said: Any = TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
-        self._process: Any = self._start()
-        self._sent = 0
-        self._outlet: Outlet[Frame] = Outlet(self._send, max_items=8, max_bytes=_QUEUE_BYTES)
-
-    def _start(self) -> Any:
-        import subprocess
-
-        import ffmpeg
-
-        from vidunmask.video.ffmpeg import executable
-
-        height, width = self._like.display_size
-        rate = self._like.average_rate or Fraction(30)
-        given = ffmpeg.input(
-            "pipe:", format="rawvideo", pix_fmt="rgb24", video_size=(width, height), framerate=str(rate),
-            use_wallclock_as_timestamps=1,
-        )  # fmt: skip
-        options: dict[str, Any] = {
-            "vcodec": "libx264", "preset": "ultrafast", "tune": "zerolatency", "pix_fmt": "yuv420p",
-            "vf": "pad=ceil(iw/2)*2:ceil(ih/2)*2", "g": max(1, round(2 * rate)), "crf": 23,
-            "metadata": f"comment={SYNTHESIZED}", **stream_options(self._url),
-        }  # fmt: skip
-        graph = ffmpeg.output(given, self._url, **options).global_args("-nostats", "-v", "error", "-y")
-        command = ffmpeg.compile(graph, cmd=executable())
-        # A session of its own: Ctrl-C at the terminal must not reach it before its last pictures have.
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True
-        )
-
-    @property
-    def dropped(self) -> int:
-        """Pictures that the line or the encoder was too slow for."""
-        return self._outlet.dropped
-
-    def push(self, frame: Frame) -> None:
-        """Queues a picture."""
-        if self._process.poll() is not None:
-            raise self._failed()
-        self._outlet.push(frame)
-
-    def _send(self, frames: Iterator[Frame]) -> None:
-        from vidunmask.video import pixels
-
-        preview = pixels.Preview()
-        for frame in frames:
-            image, _ = preview.rgb(frame, self._side)
-            try:
-                self._process.stdin.write(image.data)
-                self._process.stdin.flush()
-            except (OSError, ValueError) as error:
-                raise self._failed() from error
-            self._sent += 1
-
-    def _failed(self) -> OutputError:
-        with contextlib.suppress(OSError, ValueError):
-            self._said.seek(0)
-            lines = [line for line in self._said.read().decode(errors="replace").strip().splitlines() if line]
-            if lines:
-                return OutputError(f"--stream {self._url}: ffmpeg gave up ({lines[0]})")
-        return OutputError(f"--stream {self._url}: ffmpeg gave up")
-
-    def close(self) -> str:
-        """Ends the stream; ffmpeg is killed where it does not end by itself."""
-        import subprocess
-
-        try:
-            deadline = time.monotonic() + _PATIENCE
-            finished = self._outlet.close(_PATIENCE)
-            with contextlib.suppress(OSError, ValueError):
-                if finished:
-                    self._process.stdin.close()
-            try:
-                code = self._process.wait(max(0.1, deadline - time.monotonic()) if finished else 0.1)
-            except subprocess.TimeoutExpired:
-                return f"{self.name}: {self._sent} pictures sent, the far end did not take the last of them"
-            if code != 0 and self._sent:
-                raise self._failed()
-            return f"{self.name}: {self._sent} pictures sent" + (f", {self.dropped} lost" if self.dropped else "")
-        finally:
-            if self._process.poll() is None:
-                self._process.kill()
-                self._process.wait()
-            self._said.close()
-
-
-def stream_options(url: str) -> dict[str, Any]:
-    """ffmpeg's options for the protocol of a URL or the path of a playlist."""
-    scheme = url.split("://", 1)[0].lower() if "://" in url else ""
-    if scheme in ("rtmp", "rtmps"):
-        return {"format": "flv"}
-    if scheme == "rtsp":
-        return {"format": "rtsp", "rtsp_transport": "tcp"}
-    if not scheme:
-        return {"format": "hls", "hls_time": 2, "hls_list_size": 6, "hls_flags": "delete_segments"}
-    if scheme in ("http", "https") and url.lower().endswith(".m3u8"):
-        return {"format": "hls", "hls_time": 2, "hls_list_size": 6, "method": "PUT"}
-    return {"format": "mpegts", "muxdelay": 0}
 
 
 class Pictures:
@@ -271,7 +160,7 @@ class Pictures:
         self.name = str(folder)
         self._folder = folder
         self._saved = 0
-        self._outlet: Outlet[Frame] = Outlet(self._save, max_items=4, max_bytes=_QUEUE_BYTES)
+        self._outlet: Outlet[Frame] = Outlet(self._save, max_items=4, max_bytes=QUEUE_BYTES)
 
     @property
     def dropped(self) -> int:

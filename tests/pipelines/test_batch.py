@@ -150,6 +150,7 @@ def test_a_result_is_known_as_our_own_even_if_the_end_came_before_the_book_was_w
 
 def test_a_long_book_is_not_written_for_every_file(tmp_path, config, monkeypatch):
     monkeypatch.setattr("vidunmask.pipelines.batch.ledger._FEW", 1)
+    monkeypatch.setattr("vidunmask.pipelines.batch.ledger._SELDOM", 600.0)
     times = []
     write = Ledger.write
     monkeypatch.setattr(Ledger, "write", lambda self, **options: (times.append(1), write(self, **options)))
@@ -353,14 +354,21 @@ def test_a_full_disk_is_named_for_the_file_and_leaves_nothing_of_it(program, tmp
     assert not list(out.rglob("*.part"))
 
 
-@pytest.fixture(scope="module")
-def half_masked(tmp_path_factory):
+CODECS = {
+    "libx264": {"crf": "20", "preset": "ultrafast", "bf": "2"},
+    "libx265": {"crf": "20", "preset": "ultrafast", "x265-params": "log-level=error:open-gop=0"},
+    "libsvtav1": {"crf": "30", "preset": "12"},
+}
+
+
+@pytest.fixture(scope="module", params=CODECS)
+def half_masked(request, tmp_path_factory):
     """Two seconds without a mask and then one with, in groups of 25 frames, with the sound of the sample."""
     path = tmp_path_factory.mktemp("half") / "half.mp4"
     with av.open(str(path), "w") as out:
         sources = [av.open(str(SAMPLES / name)) for name in ("astronaut_truth.mp4", "astronaut_masked.mp4")]
         like = sources[0].streams.video[0]
-        video = out.add_stream("libx264", rate=25, options={"g": "25", "crf": "20", "preset": "ultrafast", "bf": "2"})
+        video = out.add_stream(request.param, rate=25, options={"g": "25", **CODECS[request.param]})
         video.width, video.height, video.pix_fmt, video.time_base = like.width, like.height, "yuv420p", like.time_base
         video.codec_context.time_base = like.time_base
         track = out.add_stream_from_template(sources[0].streams.audio[0])

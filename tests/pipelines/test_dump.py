@@ -11,6 +11,7 @@ import threading
 import time
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -92,6 +93,28 @@ def test_every_stage_has_its_picture_and_every_frame_its_line(dumped):
         assert face["opacity"] == 1
         for name, size in (("crop", (256, 256, 3)), ("mask", (256, 256)), ("raw", (256, 256, 3))):
             assert pictures.read_png(place(folder, line["index"]) / f"face0-{name}.png").shape == size
+
+
+def test_a_large_face_is_shown_as_the_main_job_writes_it(clip, tmp_path, config, parts):
+    """At the frame's own resolution, with the texture that its skin gets beyond the crop's."""
+    large = tmp_path / "large.mkv"
+    with VideoReader(clip) as reader, av.open(str(large), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 1280, 960, "yuv420p"
+        for frame, _ in zip(reader, range(4), strict=False):
+            native = frame.native.reformat(1280, 960, interpolation="BICUBIC")
+            rough = np.frombuffer(native.planes[0], np.uint8)
+            rough[:] = np.clip(rough + np.random.default_rng(0).normal(0, 8, rough.shape), 16, 235)
+            out.mux(stream.encode(native))
+        out.mux(stream.encode(None))
+    dump(large, tmp_path / "d", choice=FrameChoice("3"), config=config, parts=parts)
+    unmask(large, tmp_path / "out.mkv", config=replace(config, codec="ffv1"), parts=parts)
+    with VideoReader(tmp_path / "out.mkv") as reader:
+        written = list(reader)[3]
+    (face,) = lines(tmp_path / "d")[0]["faces"]
+    after = pictures.read_png(place(tmp_path / "d", 3) / "face0-after.png")
+    assert np.array_equal(after, pictures.face(written, np.array(face["frame_to_crop"])))
+    assert len(after) > 1.3 * 256
 
 
 def test_the_frame_before_any_edit_is_stored_without_loss(dumped, clip):

@@ -12,8 +12,9 @@ from tests.video.clips import as_frame, native, picture
 from vidunmask import geometry
 from vidunmask.errors import DeviceError, OutputError, UsageError
 from vidunmask.pipelines.live.config import LiveConfig, rate_of, size_of
+from vidunmask.pipelines.live.network import stream_options
 from vidunmask.pipelines.live.pace import Governor, Latencies, Meter, Pace, levels
-from vidunmask.pipelines.live.sinks import Sinks, VirtualCamera, fresh_name, stream_options
+from vidunmask.pipelines.live.sinks import Sinks, VirtualCamera, fresh_name
 from vidunmask.pipelines.live.view import Figures, View, compose, strip_height
 from vidunmask.types import Fill
 

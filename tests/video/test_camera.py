@@ -1,12 +1,10 @@
 """Live sources: cameras, streams, and files at their own pace. No camera is needed, FFmpeg's test pictures stand in for one."""
 
-import http.server
-import subprocess
+import gc
 import sys
 import threading
 import time
 from fractions import Fraction
-from functools import partial
 from itertools import pairwise
 
 import av
@@ -18,13 +16,8 @@ from vidunmask.errors import InputError, UsageError
 from vidunmask.flow import latest
 from vidunmask.video import camera, live
 from vidunmask.video.camera import Camera, Mode, OpenCVSource, device_options, open_source
-from vidunmask.video.live import LiveSource, PacketSource
-
-
-def ffmpeg():
-    import imageio_ffmpeg
-
-    return imageio_ffmpeg.get_ffmpeg_exe()
+from vidunmask.video.live import LiveSource
+from vidunmask.video.live_streams import PacketSource
 
 
 def test_cameras_are_listed_by_their_first_node(tmp_path):
@@ -153,6 +146,23 @@ def test_a_file_is_played_at_its_own_pace_and_again_with_loop(tmp_path):
     assert all(a.pts < b.pts for a, b in pairwise(looped))
 
 
+def test_a_file_that_is_played_again_leaves_no_picture_behind(tmp_path):
+    """Not even until Python's collector of cycles comes by, which is minutes in live mode."""
+    path = write_clip(tmp_path / "a.mp4", frames=2)
+    gc.collect()
+    gc.disable()
+    try:
+        with open_source(str(path), loop=True) as source:
+            for frame in source:
+                if frame.index == 20:
+                    break
+            del frame
+        held = [native for native in gc.get_objects() if type(native) is av.VideoFrame and native.width > 16]
+    finally:
+        gc.enable()
+    assert held == []
+
+
 def test_a_slow_reader_gets_the_newest_picture(tmp_path):
     path = write_clip(tmp_path / "a.mp4", frames=30)
     ages = []
@@ -204,53 +214,6 @@ def test_a_lost_source_is_an_error_or_is_opened_again(monkeypatch, caplog):
     assert [frame.index for frame in frames] == [0, 1, 2, 3]
     assert "trying to get it back" in caplog.text
     assert "is back" in caplog.text
-
-
-def test_a_udp_stream_that_stalls_is_named(tmp_path):
-    clip = write_clip(tmp_path / "a.mp4", frames=30, size=(96, 128), options={"g": "5", "bf": "0"})
-    url = "udp://127.0.0.1:56311"
-    sender = subprocess.Popen(
-        [ffmpeg(), "-v", "error", "-re", "-stream_loop", "1", "-i", clip, "-c", "copy", "-f", "mpegts", url]
-    )
-    try:
-        with open_source(url, timeout=1.0) as source:
-            assert source.info.size == (96, 128)
-            frames = iter(source)
-            next(frames)
-            with pytest.raises(InputError, match=r"no picture for 1 s, the stream has stalled"):
-                list(frames)
-    finally:
-        sender.kill()
-        sender.wait()
-
-
-def test_a_stream_that_nobody_sends_is_given_up_in_time():
-    began = time.monotonic()
-    with pytest.raises(InputError, match="no answer in time"):
-        open_source("udp://127.0.0.1:56312", timeout=0.3)
-    assert time.monotonic() - began < 5
-
-
-def test_an_hls_playlist_is_played_at_its_own_pace(tmp_path):
-    clip = write_clip(tmp_path / "a.mp4", frames=30, size=(96, 128), options={"g": "5", "bf": "0"})
-    made = ["-c", "copy", "-f", "hls", "-hls_time", "0.4", "-hls_list_size", "0", tmp_path / "a.m3u8"]
-    subprocess.run([ffmpeg(), "-v", "error", "-i", clip, *made], check=True)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            with open_source(f"http://127.0.0.1:{server.server_port}/a.m3u8", timeout=5) as source:
-                began = time.monotonic()
-                frames = list(source)
-                took = time.monotonic() - began
-        finally:
-            server.shutdown()
-    assert len(frames) == 29  # the first one served to know the size
-    assert took > 0.8
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the list is Linux's")

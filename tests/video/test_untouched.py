@@ -9,6 +9,7 @@ from vidunmask.video.reader import VideoReader
 from .clips import planes_of, write_clip
 
 FRAMES, GROUP = 40, 10
+CLOSED = "log-level=error:open-gop=0"
 
 
 def copy_but(source, target, edited, **options):
@@ -22,11 +23,14 @@ def copy_but(source, target, edited, **options):
         encoded = [p for frame in reader for p in encoder.encode(frame, key=frame.index in copying.boundaries)]
         encoded += encoder.flush()
     parts = untouched.parts_of(copying.boundaries, len(index.pts), edited)
-    packets = untouched.merge(encoded, untouched.source_packets(info, copying), index, parts)
-    headers = copying.headers + writer.encoder_headers() if copying.headers is not None else None
+    headers = writer.encoder_headers()
+    packets = untouched.merge(
+        encoded, untouched.source_packets(info, copying), index, parts, sets=copying.sets_before(headers)
+    )  # fmt: skip
+    headers = copying.header(headers, parts)
     with writer:
         writer.join(
-            packets, index, delay=max(encoder.delay, index.delay), headers=headers,
+            packets, index, delay=max(encoder.delay, index.delay), headers=headers or None,
             inspect=lambda written: untouched.check_copies(str(source), parts, written),
         )  # fmt: skip
     return parts
@@ -45,6 +49,12 @@ def pictures(path):
         ("in.mp4", "out.mkv", "libx264", {"bf": "3", "refs": "4"}),
         ("in.ts", "out.mp4", "libx264", {"bf": "2"}),
         ("in.webm", "out.webm", "libvpx-vp9", {}),
+        ("in.mp4", "out.mp4", "libx265", {"forced-idr": "1", "x265-params": CLOSED}),
+        ("in.mkv", "out.mkv", "libx265", {"x265-params": f"{CLOSED}:aud=1"}),
+        ("in.mp4", "out.mov", "libx265", {"x265-params": "log-level=error:bframes=0:open-gop=1"}),  # CRA pictures
+        ("in.ts", "out.mp4", "libx265", {"x265-params": "log-level=error:bframes=0"}),
+        ("in.mp4", "out.mp4", "libsvtav1", {"preset": "10", "crf": "30"}),
+        ("in.mkv", "out.webm", "libsvtav1", {"preset": "10", "crf": "30"}),
     ],
 )
 def test_parts_without_an_edit_decode_to_the_very_same_samples(tmp_path, before, after, codec, options):
@@ -73,7 +83,7 @@ def test_what_cannot_be_copied_says_why(tmp_path):
         with pytest.raises(untouched.CannotCopyError, match=match):
             copy_but(source, tmp_path / target, edited=[3], **(plan or {}))
 
-    refused("only H.264, VP8 and VP9", codec="libx265")
+    refused("only H.264, HEVC, AV1, VP8 and VP9", codec="mpeg4")
     refused("is encoded by libx265", plan={"codec": "libx265"})
     refused("no place for the headers", target="out.ts")
     refused("another pixel format", plan={"pix_fmt": "yuv444p"})

@@ -13,7 +13,9 @@ import av
 from av.error import FFmpegError
 
 from vidunmask.errors import InputError, UsageError
-from vidunmask.video.live import Captured, LiveSource, PacketSource, open_file, open_stream
+from vidunmask.video.live import Captured, LiveSource
+from vidunmask.video.live_files import FileSource
+from vidunmask.video.live_streams import PacketSource, open_stream
 
 BACKENDS = ("auto", "ffmpeg", "opencv")
 _SYSFS = Path("/sys/class/video4linux")
@@ -107,7 +109,7 @@ def open_source(
     if not path.exists():
         raise InputError(f"{source}: no such camera, stream or file; vidunmask live --list shows the cameras")
     _none_of("a file", mode=mode)
-    return open_file(path, loop=loop)
+    return FileSource(path, loop=loop)
 
 
 def is_camera(source: str) -> bool:

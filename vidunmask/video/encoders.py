@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import cv2
 from av.error import FFmpegError
 
 from vidunmask.errors import DeviceError, UsageError
@@ -45,6 +46,9 @@ _REMEDIES = {
     "_videotoolbox": "macOS",
     "_amf": "an AMD GPU and its driver",
 }
+
+_WITHOUT_MBTREE = ("ultrafast", "superfast")  # presets of x264
+_CV_AVX512_SKX = 256  # cv::CpuFeatures, which Python has no names for
 
 _NAMES = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 _SVT_SPEED = dict(zip(_NAMES, ("12", "11", "10", "9", "8", "6", "4", "3", "2"), strict=True))
@@ -275,6 +279,8 @@ def _plan(
         flags |= _INTERLACED_FLAGS
     if container == "avi":
         options["bf"] = "0"  # AVI has no pts, only an order
+    if name in ("libx264", "libx264rgb") and options["preset"] not in _WITHOUT_MBTREE and _has_avx512():
+        options["x264-params"] = "asm=AVX2"
     _add_hdr(name, options, like)
     return EncoderPlan(name, chosen, options, quality, flags, warnings)
 
@@ -286,6 +292,15 @@ def _dialect(name: str) -> _Dialect:
         if name.endswith(suffix):
             return _DIALECTS.get(suffix, _Dialect())
     return _Dialect()
+
+
+def _has_avx512() -> bool:
+    """Whether x264 would use AVX-512, with which its macroblock tree is not the same from run to run.
+
+    Of one clip at 480 x 270, encoded eight times with preset medium, eight files came out, and at 854 x 480 two; with AVX2
+    and everything else as it was, or without the tree, always one. It costs x264 6 % of its time at 1080p (build 165).
+    """
+    return cv2.checkHardwareSupport(_CV_AVX512_SKX)
 
 
 def _add_hdr(name: str, options: dict[str, str], like: VideoInfo) -> None:

@@ -1,4 +1,4 @@
-"""Pictures as they happen: the base of every live source, network streams, and files played at their own pace.
+"""Pictures as they happen: the base of every live source.
 
 A live source gives `Frame`s in their native pixel format like the reader, but their pts count microseconds of the wall clock
 since the source was opened. So the age of a frame is known at any time, and a recording gets its times from the world.
@@ -10,14 +10,11 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import av
-from av.error import EOFError as AvEOFError
 from av.error import ExitError, FFmpegError
 
 from vidunmask.errors import InputError
@@ -25,14 +22,12 @@ from vidunmask.types import Frame
 from vidunmask.video.formats import nearest_supported
 from vidunmask.video.info import Colour, HdrMetadata, VideoInfo
 from vidunmask.video.orientation import orient
-from vidunmask.video.reader import VideoReader
 
 log = logging.getLogger(__name__)
 
 TIME_BASE = Fraction(1, 1_000_000)
 _PAUSES = (0.5, 1.0, 2.0, 5.0)  # seconds before the first, second ... attempt to get a lost source back
-_JUMP = 2.0  # seconds of pts at once that are a new clock rather than a gap
-_GIVE_UP_AFTER = 300  # damaged packets in a row
+JUMP = 2.0  # seconds of pts at once that are a new clock rather than a gap
 
 Captured = tuple[float, av.VideoFrame]  # seconds of the monotonic clock at which the picture arrived, and the picture
 
@@ -59,7 +54,7 @@ class LiveSource:
         try:
             self._first: Captured | None = next(self._pictures, None)
         except FFmpegError as error:
-            raise InputError(f"{name}: gives no picture ({_reason(error)})") from error
+            raise InputError(f"{name}: gives no picture ({reason_of(error)})") from error
         if self._first is None:
             raise InputError(f"{name}: ended before its first picture")
         self.info = self._describe(self._first[1])
@@ -131,7 +126,7 @@ class LiveSource:
             try:
                 picture = next(self._pictures, None)
             except FFmpegError as error:
-                raise InputError(f"{self.name}: {_reason(error)}") from error
+                raise InputError(f"{self.name}: {reason_of(error)}") from error
             if picture is None:
                 return
             yield self._frame(*picture)
@@ -178,154 +173,6 @@ class LiveSource:
         )
 
 
-class PacketSource(LiveSource):
-    """What FFmpeg opens and demuxes: cameras and network streams.
-
-    timeout: seconds without a picture after which the source counts as lost. paced: whether pictures that come ahead of their
-    own clock are held back until they are due, as where a server sends a whole segment at once. endless: whether the source
-    can only be lost, not end.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        url: str,
-        *,
-        format: str | None = None,
-        options: dict[str, str] | None = None,
-        timeout: float = 5.0,
-        reconnect: bool = False,
-        paced: bool = False,
-        endless: bool = False,
-    ) -> None:
-        self._endless = endless
-        self._url, self._format, self._options = url, format, options or {}
-        self._timeout = timeout
-        self._paced = paced
-        self._promised: Fraction | None = None
-        super().__init__(name, reconnect=reconnect)
-
-    def _rate(self) -> Fraction | None:
-        return self._promised
-
-    def _open(self) -> Iterator[Captured]:
-        try:
-            container = av.open(
-                self._url, format=self._format, options=self._options, timeout=(2 * self._timeout, self._timeout),
-                metadata_errors="replace",
-            )  # fmt: skip
-        except (FFmpegError, OSError, ValueError) as error:
-            raise InputError(f"{self.name}: cannot be opened ({_reason(error)})") from error
-        try:
-            stream: Any = next((s for s in container.streams.video if s.codec_context is not None), None)
-            if stream is None:
-                raise InputError(f"{self.name}: holds no video that can be decoded")
-            # Threads over whole frames would hold pictures back, one for each thread.
-            stream.thread_type = "SLICE"
-            self._promised = stream.average_rate or stream.guessed_rate or None
-        except BaseException:
-            container.close()
-            raise
-        return self._pictures_of(container, stream)
-
-    def _pictures_of(self, container: Any, stream: Any) -> Iterator[Captured]:
-        damaged = 0
-        due: tuple[float, float] | None = None  # clock and pts, in seconds, of the picture that sets the pace
-        try:
-            packets = self._packets(container, stream)
-            for packet in packets:
-                arrived = time.monotonic()
-                try:
-                    natives = packet.decode()
-                    damaged = 0
-                except AvEOFError:
-                    return
-                except FFmpegError as error:  # a stream is joined between two key frames
-                    damaged += 1
-                    if damaged > _GIVE_UP_AFTER:
-                        raise InputError(f"{self.name}: nothing but damaged pictures ({_reason(error)})") from error
-                    continue
-                for native in natives:
-                    if self._paced and native.time is not None:
-                        if due is None or not -_JUMP < native.time - due[1] - (arrived - due[0]) < 10 * _JUMP:
-                            due = (arrived, native.time)
-                        if self._stopped.wait(max(0.0, due[0] + native.time - due[1] - time.monotonic())):
-                            return
-                        arrived = time.monotonic()
-                    yield arrived, native
-            if self._endless and not self._stopped.is_set():
-                raise InputError(f"{self.name}: gives no more pictures; it may have been unplugged")
-        finally:
-            container.close()
-
-    def _packets(self, container: Any, stream: Any) -> Iterator[av.Packet]:
-        """Packets as they arrive; where a device says 'not yet' it is asked again until the timeout."""
-        asked = time.monotonic()
-        packets = container.demux(stream)
-        while not self._stopped.is_set():
-            try:
-                packet = next(packets, None)
-            except (BlockingIOError, av.error.BlockingIOError):
-                if time.monotonic() - asked > self._timeout:
-                    raise InputError(f"{self.name}: no picture for {self._timeout:g} s") from None
-                self._stopped.wait(0.003)
-                packets = container.demux(stream)
-                continue
-            except ExitError as error:
-                raise InputError(f"{self.name}: no picture for {self._timeout:g} s, the stream has stalled") from error
-            if packet is None:
-                return
-            yield packet
-            asked = time.monotonic()
-
-
-class FileSource(LiveSource):
-    """A video file played at its own pace, again and again with ``loop``."""
-
-    def __init__(self, path: str | Path, *, loop: bool = False) -> None:
-        self._path, self._loop = str(path), loop
-        self._like: VideoInfo | None = None
-        super().__init__(self._path)
-
-    def _ends(self) -> bool:
-        return True
-
-    def _rate(self) -> Fraction | None:
-        return self._like.average_rate if self._like else None
-
-    def _describe(self, first: av.VideoFrame) -> VideoInfo:
-        assert self._like is not None
-        return replace(self._like, path="", container="live", streams=(), time_base=TIME_BASE, metadata={}, frames=None)
-
-    def _open(self) -> Iterator[Captured]:
-        reader = VideoReader(self._path, threads=1)
-        self._like = reader.info
-        self.warnings = reader.warnings
-        return self._play(reader)
-
-    def _play(self, reader: VideoReader) -> Iterator[Captured]:
-        began: float | None = None  # the clock when pts 0 was due
-        while True:
-            last = 0.0
-            with reader:
-                for frame in reader:
-                    at = float(frame.time)
-                    if began is None:
-                        yield time.monotonic(), frame.native
-                        began = time.monotonic() - at  # the clock runs from when the second picture is asked for
-                        continue
-                    # a machine that slept, or is far too slow to decode, goes on from where it is
-                    began = max(began, time.monotonic() - at - _JUMP)
-                    if self._stopped.wait(max(0.0, began + at - time.monotonic())):
-                        return
-                    yield time.monotonic(), frame.native
-                    last = at
-            if not self._loop:
-                return
-            began = (began or 0.0) + last + 1 / float(reader.info.average_rate or 25)
-            reader = VideoReader(self._path, threads=1)
-
-
 def colour_of(first: av.VideoFrame) -> Colour:
     """The colour tags of a picture."""
     return Colour(
@@ -336,23 +183,8 @@ def colour_of(first: av.VideoFrame) -> Colour:
     )
 
 
-def open_stream(url: str, *, timeout: float = 5.0, reconnect: bool = False) -> LiveSource:
-    """A network stream (RTSP, RTMP, HTTP with HLS, UDP, SRT and whatever FFmpeg knows). Raises InputError."""
-    scheme = url.split("://", 1)[0].lower()
-    options = {"flags": "low_delay"}  # not fflags nobuffer, which throws away what was read to know the stream
-    if scheme == "rtsp":
-        options["rtsp_transport"] = "tcp"
-    # These come as fast as the line carries them, the others as they are shot.
-    paced = scheme in ("http", "https", "hls")
-    return PacketSource(url, url, options=options, timeout=timeout, reconnect=reconnect, paced=paced)
-
-
-def open_file(path: Path, *, loop: bool = False) -> LiveSource:
-    """A file at its own pace. Raises InputError."""
-    return FileSource(path, loop=loop)
-
-
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Why FFmpeg failed, in a few words."""
     if isinstance(error, ExitError):
         return "no answer in time"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 from collections.abc import Generator, Iterator
@@ -208,10 +209,7 @@ class VideoReader:
 
     def _describe(self, first: av.VideoFrame, rate: Fraction | None) -> VideoInfo:
         stream, context = self._stream, self._stream.codec_context
-        attached: Any = first.side_data
-        # Iterating gives the data in PyAV 18 and their types in 19.
-        entries = (entry if hasattr(entry, "type") else attached[entry] for entry in attached)
-        side_data = {data.type.name: bytes(data) for data in entries}
+        side_data = _side_data(first)
         matrix = side_data.get("DISPLAYMATRIX")
         display_matrix = struct.unpack("9i", matrix[:36]) if matrix and len(matrix) >= 36 else None
         aspect = stream.sample_aspect_ratio or None
@@ -255,6 +253,21 @@ class VideoReader:
             metadata=dict(stream.metadata),
             disposition=int(stream.disposition),
         )
+
+
+def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
+    """What the decoder attached to a frame, by the name of its type.
+
+    In PyAV a frame whose side data were looked at holds itself, and through its picture all that the decoder had allocated,
+    until Python's collector of cycles comes by: every opening of a 1080p file left 6.5 MB for minutes. A tiny copy has the same
+    data and holds nothing else.
+    """
+    with contextlib.suppress(FFmpegError, ValueError):  # a format that the scaler does not know
+        frame = frame.reformat(16, 16, "gray")
+    attached: Any = frame.side_data
+    # Iterating gives the data in PyAV 18 and their types in 19.
+    entries = (entry if hasattr(entry, "type") else attached[entry] for entry in attached)
+    return {data.type.name: bytes(data) for data in entries}
 
 
 # PyAV 18 refuses tags that are not UTF-8 unless told otherwise; from 19 on it replaces what it cannot read, and has no option.

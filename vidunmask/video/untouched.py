@@ -1,8 +1,9 @@
 """Passing parts of a video through as they were encoded, between parts that were encoded anew.
 
-In VP8 and VP9 every key frame says all that is needed to decode what follows. In H.264 that stands in parameter sets with
-numbers: the new parts use a number that the source does not (x264's ``sps-id``), and the header of the file holds the sets of
-both (ISO/IEC 14496-15 §5.3.3.1 allows many). Each part begins with an IDR frame, which forgets all before it.
+Each part begins with a key frame that forgets all before it. In VP8, VP9 and AV1 that frame says all that is needed to decode
+what follows. In H.264 and HEVC it stands in parameter sets with numbers. H.264: the new parts use a number that the source
+does not (x264's ``sps-id``), and the header of the file holds the sets of both (ISO/IEC 14496-15 §5.3.3.1 allows many). In x265
+the numbers are fixed: the sets stand before every key frame, where they may change (``hev1``, §8.4.1.1.1).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from av.error import FFmpegError
 from av.stream import Discard
 
 from vidunmask.errors import OutputError
+from vidunmask.video import units
 from vidunmask.video.encoders import EncoderPlan
 from vidunmask.video.formats import component_views, layout_of
 from vidunmask.video.index import FrameIndex
@@ -25,10 +27,8 @@ from vidunmask.video.info import VideoInfo
 from vidunmask.video.packets import EncodedPacket
 from vidunmask.video.reader import VideoReader, open_input
 
-_START = b"\0\0\0\1"
-_IDR, _SPS, _PPS = 5, 7, 8  # ITU-T H.264, table 7-1
-_H264_CONTAINERS = ("mp4", "mov", "ipod", "matroska")
-_SELF_CONTAINED = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_CONTAINERS = ("mp4", "mov", "ipod", "matroska")  # those that hold parameter sets of both, in the header or between frames
+_ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 class CannotCopyError(OutputError):
@@ -41,33 +41,66 @@ class Copying:
 
     plan: EncoderPlan  # for the parts that are encoded
     boundaries: tuple[int, ...]  # frames between which a part may be passed through, ascending
-    headers: bytes | None  # parameter sets of the source, to stand before those of the encoder; None where there are none
-    length_size: int  # bytes of the length before each unit of a packet; 0 where units have start codes or there are none
+    sets: bytes | None = None  # parameter sets of the source; None where there are none
+    in_band: bool = False  # whether sets stand before key frames instead of in the header of the file
+    length_size: int = 0  # bytes of the length before each unit of a packet; 0 where units have start codes or there are none
+    joints: frozenset[int] = frozenset()  # pts of HEVC key frames that have to say that what came before is gone
+
+    def header(self, encoder: bytes, parts: Sequence[tuple[int, int, bool]]) -> bytes:
+        """What belongs into the header of the file, given what the encoder would put there."""
+        if self.sets is None:
+            return encoder
+        if self.in_band:
+            return self.sets if parts[0][2] else encoder
+        return self.sets + encoder
+
+    def sets_before(self, encoder: bytes) -> tuple[bytes, bytes] | None:
+        """The parameter sets to stand before key frames, of parts that are encoded and of those that are copied."""
+        if self.sets is None or not self.in_band:
+            return None
+        return units.with_start_codes(units.header_of("hevc", encoder)[1]), self.sets
 
 
 def plan_copying(info: VideoInfo, index: FrameIndex, plan: EncoderPlan, container: str) -> Copying:
     """Finds out, from all packets, how parts can be passed through. Raises `CannotCopyError` with the reason."""
+    known = "H.264, HEVC, AV1, VP8 and VP9"
     _refuse(
         (info.interlaced, "it is interlaced"),
         (plan.pix_fmt != info.pix_fmt, f"the output has another pixel format ({plan.pix_fmt}, not {info.pix_fmt})"),
         (plan.is_hardware, f"{plan.name} gives no say in its headers"),
+        (info.codec not in _ENCODERS, f"only {known} can be joined to new parts, not {info.codec}"),
+        (plan.name != _ENCODERS.get(info.codec), f"the output is encoded by {plan.name}"),
     )
-    if _SELF_CONTAINED.get(info.codec) == plan.name:
-        return Copying(plan, index.clean, None, 0)
-    _refuse(
-        (info.codec != "h264", f"only H.264, VP8 and VP9 can be joined to new parts, not {info.codec}"),
-        (plan.name != "libx264", f"the output is encoded by {plan.name}"),
-        (container not in _H264_CONTAINERS, f"a {container} file has no place for the headers of both"),
-    )
-    length_size, sets, idr = _survey(info)
-    used = {number for unit in sets for number in _numbers(unit)}
+    if info.codec in ("vp8", "vp9"):
+        return Copying(plan, index.clean)
+    if info.codec == "av1":
+        begins = {packet.pts for packet in _packets(info) if packet.is_keyframe and units.av1_begins(bytes(packet))}
+        return Copying(plan, _boundaries(index, begins))
+    _refuse((container not in _CONTAINERS, f"a {container} file has no place for the headers of both"))
+    survey = _survey(info)
+    sets = units.with_start_codes(survey.sets)
+    if info.codec == "hevc":
+        boundaries = _boundaries(index, survey.clean | survey.open)
+        # The first key frame of a file forgets in any case.
+        joints = frozenset(survey.open - {int(index.pts[0])})
+        params = {"forced-idr": "1", "x265-params": _with(plan, "x265-params", "open-gop=0")}
+        marked = replace(plan, options={**plan.options, **params})
+        return Copying(marked, boundaries, sets, True, survey.length_size, joints)
+    used = {number for unit in survey.sets for number in units.h264_numbers(unit)}
     free = next((number for number in range(31, -1, -1) if number not in used), None)
-    boundaries = tuple(frame for frame in index.clean if int(index.pts[frame]) in idr)
-    _refuse((free is None, "its headers use all numbers there are"), (not boundaries, "it has no key frame to begin at"))
-    key = "x264-params"
-    params = ":".join([*([plan.options[key]] if key in plan.options else []), f"sps-id={free}"])
-    marked = replace(plan, options={**plan.options, key: params})
-    return Copying(marked, boundaries, b"".join(_START + unit for unit in sets), length_size)
+    _refuse((free is None, "its headers use all numbers there are"))
+    marked = replace(plan, options={**plan.options, "x264-params": _with(plan, "x264-params", f"sps-id={free}")})
+    return Copying(marked, _boundaries(index, survey.clean), sets, False, survey.length_size)
+
+
+def _with(plan: EncoderPlan, key: str, param: str) -> str:
+    return ":".join([*([plan.options[key]] if key in plan.options else []), param])
+
+
+def _boundaries(index: FrameIndex, begins: set[int]) -> tuple[int, ...]:
+    boundaries = tuple(frame for frame in index.clean if int(index.pts[frame]) in begins)
+    _refuse((not boundaries, "it has no key frame at which a part could begin"))
+    return boundaries
 
 
 def merge(
@@ -75,10 +108,13 @@ def merge(
     copied: Iterable[EncodedPacket],
     index: FrameIndex,
     parts: Sequence[tuple[int, int, bool]],
+    *,
+    sets: tuple[bytes, bytes] | None = None,
 ) -> Iterator[EncodedPacket]:
     """The packets of a video that is copied in some parts; both sources hold all of it in the order of decoding.
 
     parts: first frame, last (not included), whether copied; one behind the other from the first frame of the video to its end.
+    sets: HEVC parameter sets of encoded and of copied parts, to stand before their key frames.
     Raises `CannotCopyError` where a packet lies outside of its part.
     """
     both = zip(encoded, copied, strict=True)
@@ -88,6 +124,8 @@ def merge(
             chosen = packets[1 if copy else 0]
             if not begin <= chosen.pts <= end:
                 raise CannotCopyError(f"frames {first} to {last} are decoded together with others")
+            if sets is not None and chosen.is_key:
+                chosen = replace(chosen, data=units.hevc_with_sets(chosen.data, sets[1 if copy else 0]))
             yield chosen
 
 
@@ -104,7 +142,12 @@ def parts_of(boundaries: Sequence[int], count: int, edited: Iterable[int]) -> li
 def source_packets(info: VideoInfo, copying: Copying) -> Iterator[EncodedPacket]:
     """The packets of the source, in the form in which the encoder gives its own."""
     for packet in _packets(info):
-        data = _with_start_codes(bytes(packet), copying.length_size) if copying.length_size else bytes(packet)
+        data = bytes(packet)
+        if copying.length_size or packet.pts in copying.joints:
+            found = units.split(data, copying.length_size)
+            if packet.pts in copying.joints:
+                found = map(units.hevc_spliced, found)
+            data = units.with_start_codes(found)
         yield EncodedPacket(packet.pts, packet.dts or 0, packet.duration or 0, packet.is_keyframe, data)
 
 
@@ -150,77 +193,36 @@ def _packets(info: VideoInfo) -> Iterator[Any]:
         raise CannotCopyError(f"its packets cannot all be read ({error})") from error
 
 
-def _survey(info: VideoInfo) -> tuple[int, list[bytes], set[int]]:
-    """The length size, the parameter sets of the header and the pts of all IDR frames of an H.264 stream."""
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """What the packets of an H.264 or HEVC stream are like."""
+
+    length_size: int
+    sets: list[bytes]
+    clean: set[int]  # pts of key frames that forget all before them
+    open: set[int]  # and of those that do so once they are told to (`units.hevc_spliced`)
+
+
+def _survey(info: VideoInfo) -> _Survey:
+    codec = info.codec
     with open_input(info.path) as container:
         header = bytes(container.streams[info.stream_index].codec_context.extradata or b"")  # type: ignore[union-attr]
-    if header[:1] == b"\1":
-        length_size = (header[4] & 3) + 1
-        sets = _sets_of_avcc(header)
-    else:
-        length_size, sets = 0, [unit for unit in _units(header, 0) if unit[0] & 31 in (_SPS, _PPS)]
-    if not sets:
-        raise CannotCopyError("its header holds no parameter sets")
-    idr: set[int] = set()
+    length_size, sets = units.header_of(codec, header)
+    _refuse((not sets, "its header holds no parameter sets"))
+    survey = _Survey(length_size, sets, set(), set())
     for packet in _packets(info):
         if not packet.is_keyframe:
             continue
-        kinds = set()
-        for unit in _units(bytes(packet), length_size):
-            kinds.add(unit[0] & 31)
-            if unit[0] & 31 in (_SPS, _PPS) and unit not in sets:
-                raise CannotCopyError("its parameters change on the way")
-        if _IDR in kinds:
-            idr.add(packet.pts)
-    return length_size, sets, idr
-
-
-def _sets_of_avcc(header: bytes) -> list[bytes]:
-    """The sequence and picture parameter sets of an AVCDecoderConfigurationRecord (ISO/IEC 14496-15 §5.3.3.1)."""
-    found, at = [], 5
-    for mask in (31, 255):
-        count, at = header[at] & mask, at + 1
-        for _ in range(count):
-            size = int.from_bytes(header[at : at + 2])
-            found.append(header[at + 2 : at + 2 + size])
-            at += 2 + size
-    return found
-
-
-def _units(data: bytes, length_size: int) -> Iterator[bytes]:
-    """The NAL units of a packet, without lengths or start codes."""
-    if length_size:
-        at = 0
-        while at + length_size <= len(data):
-            size = int.from_bytes(data[at : at + length_size])
-            at += length_size
-            if size:
-                yield data[at : at + size]
-            at += size
-        return
-    for unit in data.split(b"\0\0\1")[1:]:
-        if stripped := unit.rstrip(b"\0"):
-            yield stripped
-
-
-def _with_start_codes(data: bytes, length_size: int) -> bytes:
-    return b"".join(_START + unit for unit in _units(data, length_size))
-
-
-def _numbers(unit: bytes) -> list[int]:
-    """The number that a parameter set has, and for a picture's set that of the sequence it belongs to (§7.3.2.1, §7.3.2.2)."""
-    payload = unit.replace(b"\0\0\3", b"\0\0")
-    if unit[0] & 31 == _SPS:
-        return _exp_golomb(payload[4:12], 1)
-    return _exp_golomb(payload[1:12], 2)
-
-
-def _exp_golomb(data: bytes, count: int) -> list[int]:
-    """The first ``count`` unsigned Exp-Golomb numbers (§9.1)."""
-    bits = "".join(f"{byte:08b}" for byte in data)
-    numbers, at = [], 0
-    for _ in range(count):
-        zeros = bits.index("1", at) - at
-        numbers.append(int(bits[at + zeros : at + 2 * zeros + 1], 2) - 1)
-        at += 2 * zeros + 1
-    return numbers
+        found = list(units.split(bytes(packet), length_size))
+        _refuse((any(units.is_set(codec, unit) and unit not in sets for unit in found), "its parameters change on the way"))
+        if codec == "h264":
+            if units.H264_IDR in {units.kind(codec, unit) for unit in found}:
+                survey.clean.add(packet.pts)
+            continue
+        _refuse((any(units.hevc_layer(unit) for unit in [*sets, *found]), "it has several layers"))
+        pictures = units.hevc_pictures(found)
+        if pictures == {units.HEVC_CRA}:
+            survey.open.add(packet.pts)
+        elif pictures and pictures <= {*units.HEVC_IDR, *units.HEVC_BLA}:
+            survey.clean.add(packet.pts)
+    return survey

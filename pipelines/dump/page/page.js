@@ -5,7 +5,7 @@ const FRAME_STAGES = [
 ];
 const FACE_STAGES = [
   ["crop", "crop"], ["logits", "mask logits"], ["probability", "mask over time"], ["mask", "hole"], ["raw", "raw fill"],
-  ["blended", "blended fill"], ["alpha", "alpha"], ["after", "face after"],
+  ["blended", "blended fill"], ["alpha", "alpha"], ["after", "face in the result"],
 ];
 const { about, points } = dump.all;
 const frames = dump.all.frames.sort((a, b) => a.index - b.index);

@@ -1,0 +1,143 @@
+"""What live mode sends over the network, received over loopback: every protocol that `--stream` takes."""
+
+import http.server
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.video.clips import as_frame, native, picture
+from vidunmask.pipelines.live.network import NetworkStream
+from vidunmask.video.camera import open_source
+from vidunmask.video.reader import VideoReader
+
+SIZE = (96, 128)
+
+
+@pytest.fixture(scope="module")
+def like(clip):
+    with VideoReader(clip) as reader:
+        return replace(reader.info, size=SIZE, display_size=SIZE)
+
+
+def ffmpeg(*arguments):
+    import imageio_ffmpeg
+
+    return subprocess.Popen([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, arguments)])
+
+
+def free_port(kind):
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until_taken(port, kind):
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return
+        time.sleep(0.02)
+    raise AssertionError("nobody listens")
+
+
+def push(sink, count):
+    for number in range(count):
+        sink.push(as_frame(native(picture(*SIZE, shift=3 * number), "yuv420p")))
+        time.sleep(0.04)
+
+
+def received(path):
+    with av.open(str(path)) as container:
+        return [(frame.height, frame.width) for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "listening"),
+    [
+        ("rtmp://127.0.0.1:{}/live/x", socket.SOCK_STREAM, ["-listen", 1]),
+        ("rtsp://127.0.0.1:{}/live", socket.SOCK_STREAM, ["-rtsp_flags", "listen", "-listen_timeout", 10]),
+        ("srt://127.0.0.1:{}", socket.SOCK_DGRAM, ["-mode", "listener"]),
+        ("tcp://127.0.0.1:{}", socket.SOCK_STREAM, ["-listen", 1]),
+    ],
+    ids=["rtmp", "rtsp", "srt", "tcp"],
+)
+def test_a_stream_arrives(like, tmp_path, url, kind, listening):
+    port = free_port(kind)
+    url = url.format(port)
+    receiver = ffmpeg("-probesize", 5000, *listening, "-i", url, "-c", "copy", tmp_path / "got.mkv")
+    try:
+        wait_until_taken(port, kind)
+        sink = NetworkStream(url, like)
+        push(sink, 30)
+        assert sink.close() == f"{url}: 30 pictures sent"
+        receiver.wait(20)
+    finally:
+        receiver.kill()
+        receiver.wait()
+    sizes = received(tmp_path / "got.mkv")
+    assert len(sizes) > 15
+    assert set(sizes) == {SIZE}
+
+
+class Shelf(http.server.SimpleHTTPRequestHandler):
+    """A web server that keeps what is put there, as those that take HLS do."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_PUT(self):
+        with Path(self.translate_path(self.path)).open("wb") as file:
+            while size := int(self.rfile.readline(), 16):  # chunks, RFC 9112 section 7.1
+                file.write(self.rfile.read(size))
+                self.rfile.readline()
+        self.rfile.readline()
+        self.send_response(201)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_hls_is_put_on_a_web_server_and_received_from_there(like, tmp_path):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Shelf, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}/live.m3u8"
+            sink = NetworkStream(url, like)
+            push(sink, 30)
+            assert sink.close() == f"{url}: 30 pictures sent"
+            with open_source(url, timeout=5) as source:
+                assert source.info.size == SIZE
+                assert len(list(source)) > 15
+        finally:
+            server.shutdown()
+    assert "#EXT-X-ENDLIST" in (tmp_path / "live.m3u8").read_text()
+
+
+def test_the_way_around_a_protocol_that_pyav_has_not_works(like):
+    """SRT in, as the message about it says: an ffmpeg passes it on over UDP."""
+    srt, udp = (f"{scheme}://127.0.0.1:{free_port(socket.SOCK_DGRAM)}" for scheme in ("srt", "udp"))
+    relay = ffmpeg("-probesize", 5000, "-mode", "listener", "-i", srt, "-c", "copy", "-f", "mpegts", udp)
+    try:
+        wait_until_taken(int(srt.rsplit(":", 1)[1]), socket.SOCK_DGRAM)
+        sink = NetworkStream(srt, like)
+        pushing = threading.Thread(target=push, args=[sink, 60])
+        pushing.start()
+        with open_source(udp, timeout=5) as source:
+            assert source.info.size == SIZE
+            next(iter(source))
+        pushing.join()
+        sink.close()
+    finally:
+        relay.kill()
+        relay.wait()

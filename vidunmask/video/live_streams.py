@@ -1,0 +1,136 @@
+"""Live pictures through FFmpeg's demuxers: network streams, and the cameras that it has devices for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.error import EOFError as AvEOFError
+from av.error import ExitError, FFmpegError, ProtocolNotFoundError
+
+from vidunmask.errors import InputError
+from vidunmask.video.live import JUMP, Captured, LiveSource, reason_of
+
+_GIVE_UP_AFTER = 300  # damaged packets in a row
+
+
+class PacketSource(LiveSource):
+    """What FFmpeg opens and demuxes: cameras and network streams.
+
+    timeout: seconds without a picture after which the source counts as lost. paced: whether pictures that come ahead of their
+    own clock are held back until they are due, as where a server sends a whole segment at once. endless: whether the source
+    can only be lost, not end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        format: str | None = None,
+        options: dict[str, str] | None = None,
+        timeout: float = 5.0,
+        reconnect: bool = False,
+        paced: bool = False,
+        endless: bool = False,
+    ) -> None:
+        self._endless = endless
+        self._url, self._format, self._options = url, format, options or {}
+        self._timeout = timeout
+        self._paced = paced
+        self._promised: Fraction | None = None
+        super().__init__(name, reconnect=reconnect)
+
+    def _rate(self) -> Fraction | None:
+        return self._promised
+
+    def _open(self) -> Iterator[Captured]:
+        try:
+            container = av.open(
+                self._url, format=self._format, options=self._options, timeout=(2 * self._timeout, self._timeout),
+                metadata_errors="replace",
+            )  # fmt: skip
+        except ProtocolNotFoundError as error:
+            scheme = self._url.split("://", 1)[0]
+            raise InputError(
+                f"{self.name}: the FFmpeg within PyAV was built without {scheme}; let an ffmpeg that knows it "
+                f"pass the stream on (ffmpeg -i {self._url} -c copy -f mpegts udp://127.0.0.1:5000), and take that with "
+                "--source udp://127.0.0.1:5000"
+            ) from error
+        except (FFmpegError, OSError, ValueError) as error:
+            raise InputError(f"{self.name}: cannot be opened ({reason_of(error)})") from error
+        try:
+            stream: Any = next((s for s in container.streams.video if s.codec_context is not None), None)
+            if stream is None:
+                raise InputError(f"{self.name}: holds no video that can be decoded")
+            # Threads over whole frames would hold pictures back, one for each thread.
+            stream.thread_type = "SLICE"
+            self._promised = stream.average_rate or stream.guessed_rate or None
+        except BaseException:
+            container.close()
+            raise
+        return self._pictures_of(container, stream)
+
+    def _pictures_of(self, container: Any, stream: Any) -> Iterator[Captured]:
+        damaged = 0
+        due: tuple[float, float] | None = None  # clock and pts, in seconds, of the picture that sets the pace
+        try:
+            packets = self._packets(container, stream)
+            for packet in packets:
+                arrived = time.monotonic()
+                try:
+                    natives = packet.decode()
+                    damaged = 0
+                except AvEOFError:
+                    return
+                except FFmpegError as error:  # a stream is joined between two key frames
+                    damaged += 1
+                    if damaged > _GIVE_UP_AFTER:
+                        raise InputError(f"{self.name}: nothing but damaged pictures ({reason_of(error)})") from error
+                    continue
+                for native in natives:
+                    if self._paced and native.time is not None:
+                        if due is None or not -JUMP < native.time - due[1] - (arrived - due[0]) < 10 * JUMP:
+                            due = (arrived, native.time)
+                        if self._stopped.wait(max(0.0, due[0] + native.time - due[1] - time.monotonic())):
+                            return
+                        arrived = time.monotonic()
+                    yield arrived, native
+            if self._endless and not self._stopped.is_set():
+                raise InputError(f"{self.name}: gives no more pictures; it may have been unplugged")
+        finally:
+            container.close()
+
+    def _packets(self, container: Any, stream: Any) -> Iterator[av.Packet]:
+        """Packets as they arrive; where a device says 'not yet' it is asked again until the timeout."""
+        asked = time.monotonic()
+        packets = container.demux(stream)
+        while not self._stopped.is_set():
+            try:
+                packet = next(packets, None)
+            except (BlockingIOError, av.error.BlockingIOError):
+                if time.monotonic() - asked > self._timeout:
+                    raise InputError(f"{self.name}: no picture for {self._timeout:g} s") from None
+                self._stopped.wait(0.003)
+                packets = container.demux(stream)
+                continue
+            except ExitError as error:
+                raise InputError(f"{self.name}: no picture for {self._timeout:g} s, the stream has stalled") from error
+            if packet is None:
+                return
+            yield packet
+            asked = time.monotonic()
+
+
+def open_stream(url: str, *, timeout: float = 5.0, reconnect: bool = False) -> LiveSource:
+    """A network stream (RTSP, RTMP, HTTP with HLS, UDP and whatever PyAV's FFmpeg knows). Raises InputError."""
+    scheme = url.split("://", 1)[0].lower()
+    options = {"flags": "low_delay"}  # not fflags nobuffer, which throws away what was read to know the stream
+    if scheme == "rtsp":
+        options["rtsp_transport"] = "tcp"
+    # These come as fast as the line carries them, the others as they are shot.
+    paced = scheme in ("http", "https", "hls")
+    return PacketSource(url, url, options=options, timeout=timeout, reconnect=reconnect, paced=paced)
