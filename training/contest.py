@@ -6,6 +6,7 @@ checkpoint, ``weights.safetensors``, ``val.jsonl``, and at last ``row.json`` wit
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,42 @@ import torch
 from vidunmask.errors import UsageError
 from vidunmask.training import inpainter
 from vidunmask.training.curves import Curve
+from vidunmask.training.sizes import add_size
 
 INTERRUPTED = 130  # exit code, as the shells have it
 FIXED = ("pack", "run", "preset", "size", "images", "seed", "export")  # options that a comparison sets itself
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every comparison: what is trained how large, and with which masks it is measured."""
+    add = parser.add_argument
+    add("--preset", default="compact", help="size of all networks: paper, compact or tiny (default: %(default)s)")
+    add_size(parser)
+    add("--seeds", type=int, nargs="+", default=[0], help="one run an entry for each (default: 0)")
+    add("--segmenter", default="compact-segmenter", help="finds the masks when measuring (default: %(default)s)")
+    add(
+        "--held-out-templates",
+        type=Path,
+        metavar="FOLDER",
+        help="measure with pictures of masks laid on flat, as the paper did, from this folder",
+    )
+    add("--camera", type=float, default=0.0, help="how bad the cameras are when measuring, 0 to 1 (default: %(default)s)")
+    add("--limit", type=int, help="measure only so many faces, evenly spread")
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What must be the same in all entries of a folder, of the options above, ``pack``, ``budget`` and ``training``."""
+    return {
+        "pack": str(options.pack.resolve()),
+        "budget": options.budget,
+        "preset": options.preset,
+        "size": options.size,
+        "training": options.training,
+        "segmenter": str(options.segmenter),
+        "held_out_templates": str(options.held_out_templates) if options.held_out_templates else None,
+        "camera": options.camera,
+        "limit": options.limit,
+    }
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

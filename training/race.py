@@ -37,7 +37,7 @@ from vidunmask.training.evaluation.fills import Judges
 from vidunmask.training.evaluation.protocols import Masks
 from vidunmask.training.pack import open_pack
 from vidunmask.training.scores import as_bytes, score
-from vidunmask.training.sizes import add_size, check_size
+from vidunmask.training.sizes import check_size
 from vidunmask.training.variants import BASE, BUILT_IN, Variant, choose, read_file
 from vidunmask.types import ByteArray
 
@@ -74,13 +74,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="TOML",
         help="further variants by name; all of them run unless --variants is given",
     )
-    add("--preset", default="compact", help="size of all networks (default: %(default)s)")
-    add_size(parser)
-    add("--seeds", type=int, nargs="+", default=[0], help="one run a variant for each (default: 0)")
-    add("--segmenter", default="compact-segmenter", help="finds the masks when measuring (default: %(default)s)")
-    add("--held-out-templates", type=Path, metavar="FOLDER", help="measure with these pictures of masks laid on flat")
-    add("--camera", type=float, default=0.0, help="how bad the cameras are when measuring, 0 to 1 (default: %(default)s)")
-    add("--limit", type=int, help="measure only so many faces, evenly spread")
+    contest.add_options(parser)
     add("--identities", type=int, default=115, metavar="N", help="faces whose identity is compared (default: %(default)s)")
     add("--lpips-weights", type=Path, nargs="+", default=(), metavar="PATH", help="AlexNet and the linear weights of LPIPS")
     own, training = contest.split(arguments)
@@ -122,20 +116,8 @@ def training_options(options: argparse.Namespace, variant: Variant, seed: int) -
 
 def settings_of(options: argparse.Namespace, judged_by: dict[str, str], *, identities: int) -> dict[str, Any]:
     """What must be the same in all that stands in --out; ``judged_by`` are the hashes of the weights that measure."""
-    return {
-        "pack": str(options.pack.resolve()),
-        "budget": options.budget,
-        "minutes": options.minutes,
-        "preset": options.preset,
-        "size": options.size,
-        "training": options.training,
-        "segmenter": str(options.segmenter),
-        "held_out_templates": str(options.held_out_templates) if options.held_out_templates else None,
-        "camera": options.camera,
-        "limit": options.limit,
-        "lpips": judged_by,
-        "identities": identities,
-    }
+    shared = contest.settings_of(options)
+    return {**shared, "minutes": options.minutes, "lpips": judged_by, "identities": identities}
 
 
 def row_file(options: argparse.Namespace, variant: Variant, seed: int) -> Path:

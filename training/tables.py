@@ -27,7 +27,7 @@ from vidunmask.training.curves import draw_curves
 from vidunmask.training.evaluation.protocols import Masks
 from vidunmask.training.pack import open_pack
 from vidunmask.training.scores import METRICS, score
-from vidunmask.training.sizes import add_size, check_size
+from vidunmask.training.sizes import check_size
 
 OURS = "gated_mcsam"
 ABLATIONS = ("full-supervision", "local-supervision", "without-csam", "without-attention")
@@ -68,18 +68,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--pack", type=Path, required=True, help="folder made by vidunmask.training.pack")
     add("--out", type=Path, required=True, help="folder to write; what stands there is gone on with")
     add("--budget", type=int, required=True, metavar="IMAGES", help="images that each row is trained with")
-    add("--preset", default="compact", help="size of all networks: paper, compact or tiny (default: %(default)s)")
-    add_size(parser)
-    add("--seeds", type=int, nargs="+", default=[0], help="one run a row for each (default: 0)")
+    contest.add_options(parser)
     add("--rows", nargs="+", choices=NAMES, default=NAMES, metavar="ROW", help=f"of {', '.join(NAMES)} (default: all)")
-    add("--segmenter", default="compact-segmenter", help="finds the masks when measuring (default: %(default)s)")
-    add(
-        "--held-out-templates",
-        type=Path,
-        help="measure with pictures of masks laid on flat, as the paper did, from this folder",
-    )
-    add("--camera", type=float, default=0.0, help="how bad the cameras are when measuring, 0 to 1 (default: %(default)s)")
-    add("--limit", type=int, help="measure only the first so many faces")
     own, training = contest.split(arguments)
     options = parser.parse_args(own)
     options.training = training
@@ -100,21 +90,6 @@ def training_options(options: argparse.Namespace, row: Row, seed: int) -> list[s
         "evaluate-every": max(1, options.budget // 10),
     }
     return [*(part for key, value in fixed.items() for part in (f"--{key}", str(value))), *options.training, *row.options]
-
-
-def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """What must be the same in all that stands in --out."""
-    return {
-        "pack": str(options.pack.resolve()),
-        "budget": options.budget,
-        "preset": options.preset,
-        "size": options.size,
-        "training": options.training,
-        "segmenter": str(options.segmenter),
-        "held_out_templates": str(options.held_out_templates) if options.held_out_templates else None,
-        "camera": options.camera,
-        "limit": options.limit,
-    }
 
 
 def make_row(options: argparse.Namespace, row: Row, seed: int) -> bool:
@@ -191,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     for row in ROWS:  # wrong options for the training program show before anything is trained
         inpainter.parse([*training_options(options, row, 0), "--run", str(options.out)])
-    contest.claim(options.out, settings_of(options))
+    contest.claim(options.out, contest.settings_of(options))
     stopped = False
     for seed in options.seeds:
         for row in ROWS:
@@ -201,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     done = read_rows(options)
     text = markdown(options, done)
     (options.out / "tables.md").write_text(text, encoding="utf-8")
-    contest.write(options.out / "tables.json", {"settings": settings_of(options), "seeds": options.seeds, "rows": done})
+    contest.write(options.out / "tables.json", {"settings": contest.settings_of(options), "seeds": options.seeds, "rows": done})
     labels = {row.name: row.label for row in ROWS}
     for figure, label in (("psnr", "PSNR, dB"), ("psnr_masked", "PSNR of the masked region, dB"), ("ssim", "SSIM")):
         draw_curves(
