@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -171,9 +172,13 @@ def children(pid):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
-def test_two_processes_killed_and_started_again_make_what_one_makes_and_leave_no_worker(photos, dataset, tmp_path):
-    target = tmp_path / "dataset"
-    command = [sys.executable, "-m", "vidunmask.pipelines.cli", "make-masked-faces", str(photos), str(target)]
+def test_two_processes_killed_and_started_again_make_what_one_makes_and_leave_no_worker(photos, tmp_path):
+    many, target = tmp_path / "photos", tmp_path / "dataset"  # so many that two workers cannot end with what they have begun
+    many.mkdir()
+    for photo in photos.iterdir():
+        for copy in "ab":
+            shutil.copy(photo, many / f"{copy}{photo.name}")
+    command = [sys.executable, "-m", "vidunmask.pipelines.cli", "make-masked-faces", str(many), str(target)]
     command += ["--seed", "3", "--shard", "16", "--jobs", "2", "--quiet"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
@@ -191,10 +196,13 @@ def test_two_processes_killed_and_started_again_make_what_one_makes_and_leave_no
         time.sleep(0.05)
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     finished = {path: path.stat().st_mtime_ns for path in target.glob("shards/*.jsonl")}
-    assert 0 < len(finished) < 3
-    build(photos, target, SETTINGS, jobs=2)
+    assert finished
+    whole = tmp_path / "whole"
+    build(many, whole, SETTINGS, jobs=1)
+    assert len(finished) < len(list(whole.glob("shards/*.jsonl")))
+    build(many, target, SETTINGS, jobs=2)
     assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
-    assert_equal(dataset, target)
+    assert_equal(whole, target)
 
 
 def test_a_finished_dataset_is_left_as_it_is(photos, dataset):
@@ -282,8 +290,6 @@ def test_a_network_trains_from_stored_masks(dataset, tmp_path):
 
 
 def test_a_damaged_shard_is_named_with_the_remedy(dataset, tmp_path):
-    import shutil
-
     broken = tmp_path / "broken"
     shutil.copytree(dataset, broken)
     shard = broken / "shards" / "train-00000.tar"
