@@ -17,7 +17,7 @@ import torch
 
 from vidunmask.errors import UsageError
 from vidunmask.training import inpainter
-from vidunmask.training.curves import Curve
+from vidunmask.training.curves import Curve, draw_curves
 from vidunmask.training.sizes import add_size
 
 INTERRUPTED = 130  # exit code, as the shells have it
@@ -138,6 +138,18 @@ def read_curves(out: Path, labels: Mapping[str, str], *, seed: int, figure: str)
             entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
             curves[label] = sorted({entry["images"]: entry[figure] for entry in entries}.items())
     return curves
+
+
+def draw_figures(options: argparse.Namespace, labels: Mapping[str, str], figures: Mapping[str, str]) -> None:
+    """Writes ``curves_FIGURE.png`` of the first seed's runs to ``--out``; ``figures`` has what each is called on its axis."""
+    for figure, y_label in figures.items():
+        draw_curves(
+            options.out / f"curves_{figure}.png",
+            read_curves(options.out, labels, seed=options.seeds[0], figure=figure),
+            title=f"val, averaged weights, preset {options.preset}, {options.size} x {options.size}",
+            x_label="images",
+            y_label=y_label,
+        )
 
 
 def cell(values: Sequence[float], *, digits: int) -> str:

@@ -31,7 +31,6 @@ from torch import Tensor, nn
 from vidunmask.errors import UsageError, VidunmaskError
 from vidunmask.networks import weights
 from vidunmask.training import contest, inpainter, methods, standings
-from vidunmask.training.curves import draw_curves
 from vidunmask.training.evaluate import load_judges
 from vidunmask.training.evaluation.fills import Judges
 from vidunmask.training.evaluation.protocols import Masks
@@ -231,14 +230,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     contest.write(options.out / "race.json", {"settings": settings, "seeds": options.seeds, "rows": done})
     standings.write_faces(options.out / "faces.csv", done)
     labels = {variant.name: variant.name for variant in options.chosen if not variant.mirrored}
-    for figure, label in (("psnr_masked", "PSNR of the masked region, dB"), ("l1_masked", "l1 of the masked region")):
-        draw_curves(
-            options.out / f"curves_{figure}.png",
-            contest.read_curves(options.out, labels, seed=options.seeds[0], figure=figure),
-            title=f"val, averaged weights, preset {options.preset}, {options.size} x {options.size}",
-            x_label="images",
-            y_label=label,
-        )
+    contest.draw_figures(
+        options, labels, {"psnr_masked": "PSNR of the masked region, dB", "l1_masked": "l1 of the masked region"}
+    )
     standings.write_sheet(options.out / "sheet.png", read_pictures(options))
     print(text)
     if stopped:

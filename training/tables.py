@@ -23,7 +23,6 @@ from torchvision.utils import save_image
 from vidunmask.errors import UsageError, VidunmaskError
 from vidunmask.networks import weights
 from vidunmask.training import contest, inpainter, methods
-from vidunmask.training.curves import draw_curves
 from vidunmask.training.evaluation.protocols import Masks
 from vidunmask.training.pack import open_pack
 from vidunmask.training.scores import METRICS, score
@@ -178,14 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
     (options.out / "tables.md").write_text(text, encoding="utf-8")
     contest.write(options.out / "tables.json", {"settings": contest.settings_of(options), "seeds": options.seeds, "rows": done})
     labels = {row.name: row.label for row in ROWS}
-    for figure, label in (("psnr", "PSNR, dB"), ("psnr_masked", "PSNR of the masked region, dB"), ("ssim", "SSIM")):
-        draw_curves(
-            options.out / f"curves_{figure}.png",
-            contest.read_curves(options.out, labels, seed=options.seeds[0], figure=figure),
-            title=f"val, averaged weights, preset {options.preset}, {options.size} x {options.size}",
-            x_label="images",
-            y_label=label,
-        )
+    contest.draw_figures(options, labels, {"psnr": "PSNR, dB", "psnr_masked": "PSNR of the masked region, dB", "ssim": "SSIM"})
     print(text)
     if stopped:
         print("stopped before the end; the same command goes on from here")

@@ -23,16 +23,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"widths": (4, 8, 8, 8), "attention_level": 2, "unshuffle": 2, "coordinates": True},
 }
 ATTENTION = True
+VGG_CHANNELS = 512  # of relu4_3, which the consistency loss compares with
+HOLE = 5 / 16  # share of a cell that must be hole for it to count as one, the authors' threshold
 
 
 def fit(arguments: dict[str, Any], size: int) -> dict[str, Any]:
     """The arguments for pictures of ``size`` pixels: its U-Nets halve no further than to a single place."""
     halvings = (size // arguments.get("unshuffle", 1)).bit_length() - 1
     return {**arguments, "widths": tuple(arguments["widths"])[:halvings]}
-
-
-VGG_CHANNELS = 512  # of relu4_3, which the consistency loss compares with
-HOLE = 5 / 16  # share of a cell that must be hole for it to count as one, the authors' threshold
 
 
 class CoherentSemanticAttention(nn.Module):
