@@ -18,10 +18,12 @@ import torch
 from vidunmask.errors import UsageError
 from vidunmask.training import inpainter
 from vidunmask.training.curves import Curve, draw_curves
+from vidunmask.training.evaluation.fills import Judges
 from vidunmask.training.sizes import add_size
 
 INTERRUPTED = 130  # exit code, as the shells have it
 FIXED = ("pack", "run", "preset", "size", "images", "seed", "export")  # options that a comparison sets itself
+FAILED = "failed.json"  # in the folder of a training that came to nothing: why
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +41,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--camera", type=float, default=0.0, help="how bad the cameras are when measuring, 0 to 1 (default: %(default)s)")
     add("--limit", type=int, help="measure only so many faces, evenly spread")
+
+
+def add_judges(parser: argparse.ArgumentParser) -> None:
+    """Options of the metrics that need networks."""
+    add = parser.add_argument
+    add("--identities", type=int, default=115, metavar="N", help="faces whose identity is compared (default: %(default)s)")
+    add("--lpips-weights", type=Path, nargs="+", default=(), metavar="PATH", help="AlexNet and the linear weights of LPIPS")
+
+
+def judged(options: argparse.Namespace, judges: Judges, digests: Mapping[str, str]) -> dict[str, Any]:
+    """What must be the same in all entries of a folder of the metrics that need networks; ``digests`` are their hashes."""
+    return {"lpips": dict(digests), "identities": options.identities if judges.identity else 0}
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -114,6 +128,19 @@ def train(
     spent = {"images": run.clock.images, "minutes": (run.spent + run.clock.elapsed) / 60}
     write(note, spent)
     return spent
+
+
+def failure(folder: Path) -> str | None:
+    """Why a training came to nothing, None where it did not."""
+    reason = read(folder / FAILED)
+    return None if reason is None else str(reason)
+
+
+def note_failure(folder: Path, label: str, error: Exception) -> None:
+    """Says that a training came to nothing, and keeps it from being tried again."""
+    print(f"{label} is out: {error}", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / FAILED, str(error))
 
 
 def minutes_spent(folder: Path) -> float:

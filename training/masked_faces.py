@@ -165,7 +165,7 @@ class MaskSynthesizer:
         self, truth: Tensor, masked: Tensor, mask: Tensor, landmarks: Tensor, pose: Pose, light: Light, dice: Dice
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Hands, things and glasses in front of some of the pictures, with and without the mask alike."""
-        what = dice.choose((1 - 0.2 * self.occlusion, 0.08 * self.occlusion, 0.04 * self.occlusion, 0.08 * self.occlusion))
+        what = dice.choose((1 - 0.22 * self.occlusion, 0.08 * self.occlusion, 0.04 * self.occlusion, 0.1 * self.occlusion))
         size = truth.shape[-1]
         truth, masked, mask = truth.clone(), masked.clone(), mask.clone()
         for number in (1, 2, 3):

@@ -119,14 +119,15 @@ def thing(pose: Pose, size: int, dice: Dice) -> tuple[Tensor, Tensor]:
 
 
 def glasses(landmarks: Tensor, pose: Pose, size: int, dice: Dice) -> tuple[Tensor, Tensor]:
-    """Colour (B, 3, 1, 1) and alpha (B, 1, S, S) of the frame of a pair of glasses on the nose."""
+    """Colour (B, 3, S, S) and alpha (B, 1, S, S) of a pair of glasses on the nose; a third have dark lenses."""
     x, y, _ = _face_frame(pose, size, 2)
     scale = per_sample(pose.scale)
+    dark = dice.chance(0.35)
     line = per_sample(dice.uniform(0.012, 0.05))
     width, height = per_sample(dice.uniform(0.34, 0.46)), per_sample(dice.uniform(0.22, 0.4))
     power = per_sample(2 + 3 * dice.rand())
     low = per_sample(dice.uniform(0.02, 0.16))
-    alpha = torch.zeros_like(x + y)
+    rings, lenses = torch.zeros_like(x + y), torch.zeros_like(x + y)
     middle = []
     for eye in (range(36, 42), range(42, 48)):
         point = landmarks[:, list(eye)].mean(1) - pose.offset
@@ -137,13 +138,22 @@ def glasses(landmarks: Tensor, pose: Pose, size: int, dice: Dice) -> tuple[Tenso
         )
         middle.append((ex, ey + low))
         radius = (((x - ex) / width).abs() ** power + ((y - ey - low) / height).abs() ** power).clamp_min(1e-6) ** (1 / power)
-        ring = line - (radius - 1).abs() * torch.minimum(width, height)
-        alpha = torch.maximum(alpha, (ring * scale * 0.5 + 0.5).clamp(0, 1))
+        inside = (1 - radius) * torch.minimum(width, height)
+        rings = torch.maximum(rings, ((line - inside.abs()) * scale * 0.5 + 0.5).clamp(0, 1))
+        lenses = torch.maximum(lenses, (inside * scale * 0.5 + 0.5).clamp(0, 1))
     (lx, ly), (rx, ry) = middle
     bridge = line - (y - 0.5 * (ly + ry) + 0.06).abs()
-    alpha = torch.maximum(alpha, (bridge * scale * 0.5 + 0.5).clamp(0, 1) * (x > lx + width) * (x < rx - width))
-    colour = dice.colour(((0.06, 0.06, 0.07, 5), (0.25, 0.15, 0.1, 2), (0.7, 0.68, 0.62, 1.5), (0.4, 0.4, 0.42, 1)))
-    return colour[:, :, None, None], _enlarge(alpha[:, None], size)
+    rings = torch.maximum(rings, (bridge * scale * 0.5 + 0.5).clamp(0, 1) * (x > lx + width) * (x < rx - width))
+    frame = dice.colour(((0.06, 0.06, 0.07, 5), (0.25, 0.15, 0.1, 2), (0.7, 0.68, 0.62, 1.5), (0.4, 0.4, 0.42, 1)))
+    tint = dice.colour(((0.04, 0.04, 0.05, 5), (0.16, 0.09, 0.05, 2), (0.08, 0.1, 0.16, 1), (0.5, 0.55, 0.6, 0.7)), wild=0.05)
+    # lenses are lighter below, and mirror a patch of what is before them
+    fall = (0.6 - 0.4 * (y - 0.5 * (ly + ry)) / height * per_sample(dice.uniform(0.0, 1.0))).clamp(0, 1)
+    mirrored = dice.noise(5, 5, (x.shape[1], x.shape[2]))[:, 0].clamp_min(0) * per_sample(dice.uniform(0.0, 0.35))
+    lens = (tint[:, :, None, None] + mirrored[:, None]).clamp(0, 1)
+    opaque = lenses * (0.5 + fall).clamp(0, 1) * per_sample(dice.uniform(0.65, 1.0) * dark)
+    alpha = rings + (1 - rings) * opaque
+    colour = torch.lerp(lens, frame[:, :, None, None].expand_as(lens), (rings / alpha.clamp_min(1e-4))[:, None])
+    return _enlarge(colour, size), _enlarge(alpha[:, None], size)
 
 
 def _enlarge(field: Tensor, size: int) -> Tensor:

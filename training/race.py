@@ -40,8 +40,6 @@ from vidunmask.training.sizes import check_size
 from vidunmask.training.variants import BASE, BUILT_IN, Variant, choose, read_file
 from vidunmask.types import ByteArray
 
-FAILED = "failed.json"  # in the folder of a variant that is out of the race: why
-
 
 class Mirrored(nn.Module):
     """A network whose fill is the mean of that of the picture and that of its mirror image, mirrored back."""
@@ -74,8 +72,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="further variants by name; all of them run unless --variants is given",
     )
     contest.add_options(parser)
-    add("--identities", type=int, default=115, metavar="N", help="faces whose identity is compared (default: %(default)s)")
-    add("--lpips-weights", type=Path, nargs="+", default=(), metavar="PATH", help="AlexNet and the linear weights of LPIPS")
+    contest.add_judges(parser)
     own, training = contest.split(arguments)
     options = parser.parse_args(own)
     options.training, options.fid_weights = training, None
@@ -113,12 +110,6 @@ def training_options(options: argparse.Namespace, variant: Variant, seed: int) -
     return [*flags, *options.training, *variant.options]
 
 
-def settings_of(options: argparse.Namespace, judged_by: dict[str, str], *, identities: int) -> dict[str, Any]:
-    """What must be the same in all that stands in --out; ``judged_by`` are the hashes of the weights that measure."""
-    shared = contest.settings_of(options)
-    return {**shared, "minutes": options.minutes, "lpips": judged_by, "identities": identities}
-
-
 def row_file(options: argparse.Namespace, variant: Variant, seed: int) -> Path:
     """Where a variant's figures stand when it is done."""
     folder = contest.run_folder(options.out, variant.name, seed)
@@ -137,14 +128,13 @@ def make(options: argparse.Namespace, variant: Variant, seed: int, judges: Judge
     if known is not None and known != list(variant.options):
         raise UsageError(f"--variants {variant.name}: stands in {options.out} with {known}; take another name")
     contest.write(folder / "variant.json", list(variant.options))
-    if file.exists() or (folder / FAILED).exists():
+    if file.exists() or contest.failure(folder):
         return True
     budget = {"images": options.budget, "minutes": options.minutes}
     try:
         spent = contest.train(folder, training_options(options, variant, seed), **budget)
     except FloatingPointError as error:
-        print(f"{variant.label} is out of the race: {error}", flush=True)
-        contest.write(folder / FAILED, str(error))
+        contest.note_failure(folder, variant.label, error)
         return True
     if spent is None:
         return False
@@ -197,7 +187,7 @@ def introduction(options: argparse.Namespace, done: dict[str, list[standings.Row
     ]
     for variant in options.chosen:
         for seed in options.seeds:
-            reason = contest.read(contest.run_folder(options.out, variant.name, seed) / FAILED)
+            reason = contest.failure(contest.run_folder(options.out, variant.name, seed))
             if reason is not None:
                 lines += ["", f"{variant.label}, seed {seed}, failed: {reason}"]
     return "\n".join(lines)
@@ -216,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     check(options)
     judges, judged_by = load_judges(options, device="cpu")
-    settings = settings_of(options, judged_by, identities=options.identities if judges.identity else 0)
+    settings = contest.settings_of(options) | {"minutes": options.minutes} | contest.judged(options, judges, judged_by)
     contest.claim(options.out, settings)
     stopped = False
     for seed in options.seeds:

@@ -20,9 +20,21 @@ def test_glasses_ring_the_eyes_and_leave_them_free() -> None:
     _, alpha = occluders.glasses(landmarks, fit_pose(landmarks), 256, _dice(8))
     for eye in (range(36, 42), range(42, 48)):
         x, y = landmarks[0, list(eye)].mean(0).round().long().tolist()
-        assert alpha[:, 0, y - 3 : y + 3, x - 3 : x + 3].max() < 0.05
+        free = alpha[:, 0, y - 3 : y + 3, x - 3 : x + 3].amax((1, 2)) < 0.05
+        assert 3 <= free.sum() < 8  # the others are dark
         assert (alpha[:, 0, y - 40 : y + 40, x].amax(1) > 0.5).all()
     assert alpha[:, 0, 160:].max() == 0
+
+
+def test_dark_lenses_hide_both_eyes_with_one_colour() -> None:
+    landmarks = head_landmarks()[None].expand(24, -1, -1)
+    colour, alpha = occluders.glasses(landmarks, fit_pose(landmarks), 256, _dice(24))
+    places = [landmarks[0, list(eye)].mean(0).round().long().tolist() for eye in (range(36, 42), range(42, 48))]
+    left, right = (alpha[:, 0, y, x] for x, y in places)
+    dark = left > 0.3
+    assert 4 <= dark.sum() <= 14
+    assert torch.equal(dark, right > 0.3)
+    assert (colour * alpha)[dark][:, :, places[0][1], places[0][0]].mean() < 0.4
 
 
 def test_hands_have_the_colour_of_the_skin_and_reach_the_lower_face() -> None:

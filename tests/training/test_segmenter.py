@@ -1,8 +1,10 @@
 """What the training of the segmenter does to its crops."""
 
+import pytest
 import torch
 
-from vidunmask.training.segmenter import STRAY, stray_some
+from vidunmask.errors import UsageError
+from vidunmask.training.segmenter import STRAY, parse, stray_some, thin_parts
 from vidunmask.training.turn import similarities
 
 
@@ -30,6 +32,21 @@ def test_crops_stray_by_the_similarity_that_was_drawn_and_their_masks_with_them(
     inside = ((back > 10) & (back < 53)).all(dim=1)
     assert inside.sum() >= 3
     torch.testing.assert_close(centroid(moved_mask)[inside], back[inside], rtol=0, atol=0.1)
+
+
+def test_loops_are_thin_parts_and_the_body_of_a_mask_is_not():
+    mask = torch.zeros(1, 1, 96, 96)
+    mask[:, :, 40:80, 30:70] = 1
+    mask[:, :, 10:40, 32:35] = 1  # a loop up from the body's corner
+    thin = thin_parts(mask)
+    assert (thin[0, 0, 10:36, 28:39] == 1).all()  # the loop and the skin beside it
+    assert thin[0, 0, 50:75, 35:65].max() == 0
+    assert thin[0, 0, 60:, 80:].max() == 0
+
+
+def test_a_negative_weight_of_thin_parts_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"--weight-thin -1\.0: must not be negative"):
+        parse(["--pack", str(tmp_path), "--run", str(tmp_path), "--weight-thin", "-1"])
 
 
 def test_a_share_of_the_crops_strays_and_the_others_stay_as_they_are():

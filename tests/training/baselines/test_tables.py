@@ -94,10 +94,11 @@ def test_options_that_do_not_fit_the_network_are_refused(network, more, message,
 
 
 @pytest.fixture(scope="session")
-def made(pack, vgg, networks, tmp_path_factory):
+def made(pack, vgg, networks, alexnet_files, tmp_path_factory):
     """All tables at the smallest size."""
     out = tmp_path_factory.mktemp("tables")
     command = ["--pack", str(pack), "--out", str(out), "--budget", "4", "--preset", "tiny"]
+    command += ["--lpips-weights", str(alexnet_files)]
     command += ["--segmenter", str(networks.segmenter), "--", *TRAINING, "--vgg", str(vgg)]
     assert tables.main(command) == 0
     return out, command
@@ -111,8 +112,21 @@ def test_the_three_tables_have_all_their_rows_beside_the_papers(made):
     for label, published in (("GatedConv", "0.9428 | 29.61 | 0.0096"), ("M-CSAM (ours)", "0.9511 | 30.39 | 0.0076")):
         line = next(line for line in first.splitlines() if line.startswith(f"| {label} |"))
         assert line.endswith(f"{published} |")
-        assert "–" not in line
+        assert "–" not in line.replace("– | " + published, published)  # ours has no distance from itself
+    shipped = next(line for line in first.splitlines() if line.startswith("| M-CSAM, losses as shipped |"))
+    assert shipped.endswith("| – | – | – |")  # the paper has no such row
     assert "4 images" in text
+
+
+def test_tables_have_lpips_and_the_distance_from_ours(made):
+    out, _ = made
+    text = (out / "tables.md").read_text(encoding="utf-8")
+    heads = next(line for line in text.splitlines() if line.startswith("| | parameters")).split(" | ")
+    assert "lpips masked" in heads
+    rows = json.loads((out / "tables.json").read_text())["rows"]
+    mine, other = (rows[name][0]["figures"]["segmented"]["psnr masked"] for name in (OURS, "without_csam"))
+    line = next(line for line in text[: text.index("# With true")].splitlines() if line.startswith("| without CSAM |"))
+    assert line.split(" | ")[heads.index("from ours")].startswith(f"{other - mine:+.2f} ± ")
 
 
 def test_every_row_has_a_sheet_and_there_are_curves(made):
@@ -161,6 +175,26 @@ def test_a_row_that_was_stopped_goes_on_later(pack, vgg, networks, tmp_path):
     assert "| RN | – |" in (tmp_path / "tables.md").read_text(encoding="utf-8")
     assert tables.main(command) == 0
     assert "resumed at 2 images" in (tmp_path / "runs" / "rn-0" / "log.txt").read_text()
+
+
+def test_a_row_that_runs_away_says_so_and_the_others_go_on(pack, vgg, networks, tmp_path, capsys):
+    command = ["--pack", str(pack), "--out", str(tmp_path), "--budget", "4", "--preset", "tiny", "--rows", "rfr", "rn"]
+    command += ["--segmenter", str(networks.segmenter), "--", *TRAINING, "--vgg", str(vgg)]
+    train = inpainter.main
+
+    def diverging(arguments):
+        if "rfr" in arguments:
+            raise FloatingPointError("after 2 images 'l1' became nan")
+        return train(arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inpainter, "main", diverging)
+        assert tables.main(command) == 0
+    assert "RFR is out: after 2 images 'l1' became nan" in capsys.readouterr().out
+    text = (tmp_path / "tables.md").read_text(encoding="utf-8")
+    assert "RFR, seed 0: after 2 images 'l1' became nan" in text
+    assert "| RFR | – |" in text
+    assert "| RN | – |" not in text
 
 
 @pytest.mark.parametrize(
