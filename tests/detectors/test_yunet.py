@@ -75,6 +75,15 @@ def test_where_the_mesh_collapses_the_canonical_face_is_laid_into_the_box(detect
     assert yunet._trust(collapsed, face) == 0.0
 
 
+def test_the_canonical_face_lies_where_the_features_of_a_profile_are(detector) -> None:
+    box = np.array([40.0, 30.0, 200.0, 220.0])
+    straight = np.array([[90.0, 100], [160, 100], [125, 140], [97, 168], [153, 168]])
+    profile = (straight - straight.mean(axis=0)) * [0.3, 1.0] + straight.mean(axis=0) + [50, 0]
+    laid = yunet._five(yunet._laid_into(Detection(box=box, landmarks=profile, score=0.8)))
+    middle = 127.5 + 0.7 * (profile[:, 0].mean() - 127.5)  # damped, as the place of the box is
+    assert laid[:, 0].mean() == pytest.approx(middle, abs=4)
+
+
 def test_the_line_through_the_eyes_of_a_profile_does_not_turn_the_region(detector) -> None:
     profile = Detection(  # the eyes nearly coincide, so that the line between them is steep
         box=np.array([40.0, 30.0, 170.0, 220.0]),

@@ -163,8 +163,7 @@ def _trust(points: FloatArray, face: Detection) -> float:
     to_crop = geometry.align(points)
     apart = geometry.apply(to_crop, points) - geometry.TEMPLATE68
     shape = math.sqrt(float((apart**2).sum(axis=1).mean())) / 64  # of the inter-ocular distance
-    five = np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54]])
-    place = float(np.hypot(*(five - face.landmarks).T).mean()) * MESH_BOX / MESH_SIZE  # of YuNet's box
+    place = float(np.hypot(*(_five(points) - face.landmarks).T).mean()) * MESH_BOX / MESH_SIZE  # of YuNet's box
     return float(np.clip((0.45 - shape) / 0.15, 0, 1) * np.clip((0.27 - place) / 0.1, 0, 1))
 
 
@@ -173,7 +172,8 @@ def _laid_into(face: Detection) -> FloatArray:
 
     In the canonical crop the box is 192 px high about (127.5, 120.5) in the median over the same photos. On a profile YuNet's
     box grows and shrinks by a third from frame to frame, so that size and turn go only a third of the way from those of the
-    region, which are the last frame's or a detection's.
+    region, which are the last frame's or a detection's. The box of a profile is half hair and ear: across, the face goes where
+    YuNet has the eyes, nose and mouth, or its crop would not hold the whole mask.
     """
     up = _upright(face.landmarks[:2], face.landmarks[3:5])
     angle = math.atan2(up[1], up[0]) / 3
@@ -182,8 +182,16 @@ def _laid_into(face: Detection) -> FloatArray:
     cos, sin = height / 192 * math.cos(angle), height / 192 * math.sin(angle)
     from_crop = np.array([[cos, -sin], [sin, cos]])
     middle = (MESH_SIZE - 1) / 2
-    centre = middle + 0.7 * ((face.box[:2] + face.box[2:]) / 2 - middle)
-    return (geometry.TEMPLATE68 - [127.5, 120.5]) @ from_crop.T + centre
+    centre = (face.box[:2] + face.box[2:]) / 2
+    along = np.array([math.cos(angle), math.sin(angle)])
+    canonical = (_five(geometry.TEMPLATE68).mean(axis=0) - [127.5, 120.5]) @ from_crop.T + centre
+    centre = centre + along * float((face.landmarks.mean(axis=0) - canonical) @ along)
+    return (geometry.TEMPLATE68 - [127.5, 120.5]) @ from_crop.T + middle + 0.7 * (centre - middle)
+
+
+def _five(points: FloatArray) -> FloatArray:
+    """YuNet's eyes, nose and corners of the mouth (5, 2) among landmarks (68, 2)."""
+    return np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54]])
 
 
 def _box_of_mesh(points: FloatArray, along: FloatArray) -> tuple[FloatArray, float]:
