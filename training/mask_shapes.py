@@ -111,7 +111,7 @@ def straps(cut: Cut, phi: Tensor, t: Tensor, dice: Dice, *, width: Tensor, about
 
     head = per_sample(about_head)
     start = 0.86 * per_sample(cut.side)  # the body lies over the beginning
-    reach = torch.where(head, torch.full_like(angle, 2.2), each(1.45, 1.75))
+    reach = torch.where(head, torch.full_like(angle, 2.2), each(1.3, 1.75))  # hair hides an ear and the loop's end
     step = (angle - start) / (reach - start)
     within = (step > 0) & (step < 1)
     middle_of_side = per_sample(0.5 * (cut.top_side + cut.bottom_side))
@@ -121,7 +121,7 @@ def straps(cut: Cut, phi: Tensor, t: Tensor, dice: Dice, *, width: Tensor, about
         margin = each(0.02, 0.12) if upper else each(-0.1, -0.02)
         oval = middle_of_side + (-1.0 if upper else 1.0) * each(0.1, 0.22)
         begin = torch.where(per_sample(cut.oval) > 0.5, oval, edge + margin)
-        loop_end = each(0.08, 0.24) if upper else each(0.28, 0.46)
+        loop_end = each(-0.06, 0.24) if upper else each(0.28, 0.46)
         band_end = each(-0.3, 0.05) if upper else each(0.55, 0.95)
         end = torch.where(head, band_end, loop_end)
         middle = begin + (end - begin) * step + torch.where(head, 0.08, 0.2) * each(-1.0, 1.0) * step * (1 - step)
