@@ -40,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="measure with pictures of masks laid on flat, as the paper did, from this folder",
     )
     add("--camera", type=float, default=0.0, help="how bad the cameras are when measuring, 0 to 1 (default: %(default)s)")
+    add("--turned", type=float, default=0.0, metavar="SHARE", help="of the faces that are turned aside when measuring")
     add("--limit", type=int, help="measure only so many faces, evenly spread")
 
 
@@ -66,6 +67,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         "segmenter": str(options.segmenter),
         "held_out_templates": str(options.held_out_templates) if options.held_out_templates else None,
         "camera": options.camera,
+        "turned": options.turned,
         "limit": options.limit,
     }
 
@@ -88,7 +90,7 @@ def claim(out: Path, settings: Mapping[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     file, now = out / "settings.json", json.loads(json.dumps(settings))
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
-    changed = [f"{name} {before.get(name)!r}, now {now[name]!r}" for name in now if before.get(name) != now[name]]
+    changed = [f"{name} {before.get(name)!r}, now {now[name]!r}" for name in now if before.get(name, now[name]) != now[name]]
     if changed:
         raise UsageError(f"--out {out}: holds rows made with {'; '.join(changed)}; take another folder")
     write(file, now)

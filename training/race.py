@@ -146,6 +146,7 @@ def make(options: argparse.Namespace, variant: Variant, seed: int, judges: Judge
         Masks(camera=options.camera, occlusion=0.0, held_out=options.held_out_templates),
         size=options.size,
         limit=options.limit,
+        turned=options.turned,
         judges=judges,
         identities=options.identities,
     )
@@ -179,7 +180,7 @@ def introduction(options: argparse.Namespace, done: dict[str, list[standings.Row
     lines = [
         f"Each variant: preset `{options.preset}`, {options.size} x {options.size} pixels, {budget}, seed "
         f"{', '.join(map(str, options.seeds))}; training options `{shlex.join(options.training) or 'none'}`.",
-        f"Measured on {faces} faces of `val`, camera {options.camera:g}.",
+        f"Measured on {faces} faces of `val`, camera {options.camera:g}, {options.turned:.0%} of them turned aside.",
         "",
         "| variant | options |",
         "|---|---|",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,9 @@ from vidunmask.training.evaluation.fills import Judges
 from vidunmask.training.evaluation.methods import widen
 from vidunmask.training.evaluation.protocols import Masks, chunks, spread
 from vidunmask.training.losses import compose
-from vidunmask.training.pack import Pack
+from vidunmask.training.pack import STILL, Pack
 from vidunmask.training.sizes import shrink, shrink_hole
+from vidunmask.training.turn import turn_some
 from vidunmask.types import ByteArray
 
 METRICS = ("ssim", "psnr", "l1")
@@ -53,11 +55,13 @@ def score(
     limit: int | None = None,
     judges: Judges = NOBODY,
     identities: int = 0,
+    turned: float = 0.0,
 ) -> Score:
     """Figures on ``limit`` faces of the pack, or all; the same masks for every network.
 
-    The segmentation network always sees 256 x 256; what it found and the pictures are then brought to ``size``. With
-    ``judges`` also LPIPS, and for ``identities`` of the faces, evenly spread, how far dlib's embedding moved.
+    The segmentation network always sees 256 x 256; what it found and the pictures are then brought to ``size``. ``turned`` is
+    the share of the faces that are turned aside first, see `turn`. With ``judges`` also LPIPS, and for ``identities`` of the
+    faces, evenly spread, how far dlib's embedding moved.
     """
     values: dict[str, Values] = {"segmented": {}, "true": {}}
     pictures: list[Tensor] = []
@@ -65,6 +69,10 @@ def score(
     known = set(spread(rows, identities).tolist()) if judges.identity is not None and identities else set()
     network.eval()
     for chunk in chunks(pack, rows, seed=SEED, stream=STREAM, device=torch.device("cpu")):
+        if turned:
+            side = torch.Generator().manual_seed(SEED + int(chunk.rows[0]))
+            faces = turn_some(chunk.images, chunk.landmarks, chunk.valid, side, share=turned, jitter=STILL)
+            chunk = dataclasses.replace(chunk, **dict(zip(("images", "landmarks", "valid"), faces, strict=True)))
         made = masks(chunk)
         masked, truth = shrink(made.masked, size), shrink(made.truth, size)
         region = shrink_hole(widen(made.mask), size)

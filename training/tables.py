@@ -125,6 +125,7 @@ def make_row(options: argparse.Namespace, row: Row, seed: int, judges: Judges) -
         Masks(camera=options.camera, occlusion=0.0, held_out=options.held_out_templates),
         size=options.size,
         limit=options.limit,
+        turned=options.turned,
         judges=judges,
         identities=options.identities,
     )
@@ -166,7 +167,8 @@ def markdown(options: argparse.Namespace, done: dict[str, list[dict[str, Any]]])
     lines = [
         f"Each row: preset `{options.preset}`, {options.size} x {options.size} pixels, {options.budget} images, seed {seeds}; "
         f"training options `{' '.join(options.training) or 'none'}`.",
-        f"Measured on {entries[0]['faces'] if entries else 0} faces of `val`, camera {options.camera:g}.",
+        f"Measured on {entries[0]['faces'] if entries else 0} faces of `val`, camera {options.camera:g}, "
+        f"{options.turned:.0%} of them turned aside.",
         f"From ours: mean difference in {COMPARED} on the same faces and seeds, ± one standard error of the choice of faces.",
         "The paper's figures: its full-size networks, CelebA, many epochs of 158,003 images.",
     ]

@@ -254,3 +254,19 @@ def test_a_normalised_network_rebuilds_itself_from_its_file(normalisation, tmp_p
     torch.testing.assert_close(loaded(image, mask)[:1], loaded(image[:1], mask[:1]), atol=1e-5, rtol=1e-4)
     network.train()  # features and gates come from one convolution there
     torch.testing.assert_close(loaded(image, mask), network(image, mask), atol=1e-5, rtol=1e-4)
+
+
+def test_faces_can_be_turned_aside_before_they_are_measured(split_pack, networks):
+    def measure(**more):
+        return score(
+            weights.load(networks.inpainter, kind="inpainter"),
+            weights.load(networks.segmenter, kind="segmenter"),
+            open_pack(split_pack, "val"),
+            Masks(camera=0.0, occlusion=0.0),
+            size=64,
+            **more,
+        )
+
+    straight, turned, again = measure(), measure(turned=1.0), measure(turned=1.0)
+    assert turned.values == again.values
+    assert all(a != b for a, b in zip(straight.values["true"]["psnr"], turned.values["true"]["psnr"], strict=True))
