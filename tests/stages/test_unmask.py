@@ -174,6 +174,18 @@ def region():
     return lower_face(TEMPLATE68, SIZE).region
 
 
+def test_pieces_of_a_loop_that_hair_cuts_belong_to_the_mask_and_far_ones_do_not():
+    probability = np.zeros((SIZE, SIZE), np.float32)
+    probability[140:220, 80:176] = 1
+    probability[112:134, 78:82] = 1  # the loop goes on above a lock of hair,
+    probability[86:106, 76:80] = 1  # and once more
+    probability[60:80, 200:204] = 1  # an earring, far off
+    hole = hole_of(probability, region())
+    assert hole[96, 78] == 1
+    assert hole[120, 80] == 1
+    assert hole[70, 202] == 0
+
+
 def test_a_hole_reaches_safely_beyond_the_mask_and_drops_what_is_elsewhere():
     probability = np.zeros((SIZE, SIZE), np.float32)
     probability[140:220, 80:176] = 1
