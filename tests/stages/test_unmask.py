@@ -174,6 +174,16 @@ def region():
     return lower_face(TEMPLATE68, SIZE).region
 
 
+def test_doubtful_parts_belong_to_the_mask_where_they_hang_together_with_it():
+    probability = np.zeros((SIZE, SIZE), np.float32)
+    probability[140:180, 80:176] = 0.9
+    probability[180:220, 80:176] = 0.35  # a profile's chin
+    hole = hole_of(probability, region())
+    assert hole[200, 128] == 1
+    probability[140:180, 80:176] = 0.35  # nothing is certain
+    assert not hole_of(probability, region()).any()
+
+
 def test_pieces_of_a_loop_that_hair_cuts_belong_to_the_mask_and_far_ones_do_not():
     probability = np.zeros((SIZE, SIZE), np.float32)
     probability[140:220, 80:176] = 1

@@ -17,6 +17,7 @@ RIM = 5
 
 _GUIDE = 64  # side of the small picture on which frames are compared
 _SIGMA = 10.0  # grey levels: pixels that differ by this much do not vouch for each other
+_SURE, _MAYBE = 0.5, 0.25  # what may be mask belongs to it where it hangs together with what surely is
 _SPECK = 0.002  # of the crop's area: smaller parts are noise
 _PIECE = 0.0003  # of the crop's area: smaller pieces of a loop are noise too
 _REACH = 10  # pixels of a 256-pixel crop from the mask, or from another piece, to where a loop goes on behind hair or glasses
@@ -65,19 +66,16 @@ def hole_of(probability: FloatArray, region: ByteArray) -> FloatArray:
     """The hole (S, S) float32 0/1 to fill, for a probability (S, S).
 
     Parts that do not touch the lower face ``region`` (S, S) 0/1 are somebody's collar or noise and are left alone, but for
-    small pieces close to the mask: hair and glasses cut loops into them. Prints and
-    valves that the mask encloses are closed. The result reaches `SAFETY` + `RIM` pixels beyond the mask.
+    small pieces close to the mask: hair and glasses cut loops into them. Prints and valves that the mask encloses are closed.
+    The result reaches `SAFETY` + `RIM` pixels beyond the mask.
     """
     size = probability.shape[0]
-    binary = (probability > 0.5).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
-    touching = np.bincount(labels[region > 0], minlength=count)
-    keep = (touching > _SPECK * size * size / 2) & (stats[:, cv2.CC_STAT_AREA] > _SPECK * size * size)
-    keep[0] = False
-    pieces = (
-        ~keep & (stats[:, cv2.CC_STAT_AREA] > _PIECE * size * size) & (stats[:, cv2.CC_STAT_AREA] < 4 * _SPECK * size * size)
-    )
-    pieces[0] = False
+    sure = probability > _SURE
+    count, labels = cv2.connectedComponents((probability > _MAYBE).astype(np.uint8), connectivity=8)
+    area = np.bincount(labels[sure], minlength=count)
+    touching = np.bincount(labels[sure & (region > 0)], minlength=count)
+    keep = (touching > _SPECK * size * size / 2) & (area > _SPECK * size * size)
+    pieces = ~keep & (area > _PIECE * size * size) & (area < 4 * _SPECK * size * size)
     while keep.any() and pieces.any():
         near = cv2.dilate(keep[labels].astype(np.uint8), _disc(max(1, round(_REACH * size / 256))))
         reached = pieces & (np.bincount(labels[near > 0], minlength=count) > 0)
