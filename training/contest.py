@@ -14,12 +14,17 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
+from torch import nn
 
 from vidunmask.errors import UsageError
+from vidunmask.networks import weights
 from vidunmask.training import inpainter
 from vidunmask.training.curves import Curve, draw_curves
 from vidunmask.training.evaluation.fills import Judges
-from vidunmask.training.sizes import add_size
+from vidunmask.training.evaluation.protocols import Masks
+from vidunmask.training.pack import open_pack
+from vidunmask.training.scores import Score, score
+from vidunmask.training.sizes import add_size, check_size
 
 INTERRUPTED = 130  # exit code, as the shells have it
 FIXED = ("pack", "run", "preset", "size", "images", "seed", "export")  # options that a comparison sets itself
@@ -42,6 +47,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--camera", type=float, default=0.0, help="how bad the cameras are when measuring, 0 to 1 (default: %(default)s)")
     add("--turned", type=float, default=0.0, metavar="SHARE", help="of the faces that are turned aside when measuring")
     add("--limit", type=int, help="measure only so many faces, evenly spread")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises UsageError for values of the options above that cannot be used."""
+    check_size(options.size)
+    if not 0 <= options.turned <= 1:
+        raise UsageError(f"--turned {options.turned:g}: must be between 0 and 1")
 
 
 def add_judges(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +102,7 @@ def claim(out: Path, settings: Mapping[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     file, now = out / "settings.json", json.loads(json.dumps(settings))
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
-    changed = [f"{name} {before.get(name)!r}, now {now[name]!r}" for name in now if before.get(name, now[name]) != now[name]]
+    changed = [f"{name} {before.get(name)!r}, now {now[name]!r}" for name in now if before.get(name) != now[name]]
     if changed:
         raise UsageError(f"--out {out}: holds rows made with {'; '.join(changed)}; take another folder")
     write(file, now)
@@ -143,6 +155,21 @@ def note_failure(folder: Path, label: str, error: Exception) -> None:
     print(f"{label} is out: {error}", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / FAILED, str(error))
+
+
+def measure(options: argparse.Namespace, network: nn.Module, judges: Judges) -> Score:
+    """Figures of a network on the faces and under the masks that all entries are measured with."""
+    return score(
+        network,
+        weights.load(options.segmenter, kind="segmenter"),
+        open_pack(options.pack, "val"),
+        Masks(camera=options.camera, occlusion=0.0, held_out=options.held_out_templates),
+        size=options.size,
+        limit=options.limit,
+        turned=options.turned,
+        judges=judges,
+        identities=options.identities,
+    )
 
 
 def minutes_spent(folder: Path) -> float:

@@ -29,14 +29,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from vidunmask.errors import UsageError, VidunmaskError
-from vidunmask.networks import weights
 from vidunmask.training import contest, inpainter, methods, standings
 from vidunmask.training.evaluate import load_judges
 from vidunmask.training.evaluation.fills import Judges
-from vidunmask.training.evaluation.protocols import Masks
-from vidunmask.training.pack import open_pack
-from vidunmask.training.scores import as_bytes, score
-from vidunmask.training.sizes import check_size
+from vidunmask.training.scores import as_bytes
 from vidunmask.training.variants import BASE, BUILT_IN, Variant, choose, read_file
 from vidunmask.types import ByteArray
 
@@ -88,7 +84,7 @@ def check(options: argparse.Namespace) -> None:
         raise UsageError("--budget IMAGES or --minutes M: one of them is needed, and more than 0")
     if options.limit is not None and options.limit < 2:
         raise UsageError(f"--limit {options.limit}: must be 2 or more")
-    check_size(options.size)
+    contest.check(options)
     own = read_file(options.variants_file) if options.variants_file else {}
     names = list(own) if own and options.variants == [BASE] else options.variants
     options.chosen = choose(names, own)
@@ -139,17 +135,7 @@ def make(options: argparse.Namespace, variant: Variant, seed: int, judges: Judge
     if spent is None:
         return False
     network = methods.load(folder / "weights.safetensors")
-    made = score(
-        Mirrored(network) if variant.mirrored else network,
-        weights.load(options.segmenter, kind="segmenter"),
-        open_pack(options.pack, "val"),
-        Masks(camera=options.camera, occlusion=0.0, held_out=options.held_out_templates),
-        size=options.size,
-        limit=options.limit,
-        turned=options.turned,
-        judges=judges,
-        identities=options.identities,
-    )
+    made = contest.measure(options, Mirrored(network) if variant.mirrored else network, judges)
     pictures = np.stack([as_bytes(picture) for picture in made.pictures])  # (N, S, 3 S, 3)
     np.savez_compressed(file.with_suffix(".npz"), pictures=pictures)
     parameters = sum(p.numel() for p in network.parameters())

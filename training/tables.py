@@ -23,14 +23,10 @@ import torch
 from torchvision.utils import save_image
 
 from vidunmask.errors import UsageError, VidunmaskError
-from vidunmask.networks import weights
 from vidunmask.training import contest, inpainter, methods
 from vidunmask.training.evaluate import load_judges
 from vidunmask.training.evaluation.fills import Judges
-from vidunmask.training.evaluation.protocols import Masks
-from vidunmask.training.pack import open_pack
-from vidunmask.training.scores import METRICS, score
-from vidunmask.training.sizes import check_size
+from vidunmask.training.scores import METRICS
 from vidunmask.training.standings import difference
 
 OURS = "gated_mcsam"
@@ -87,7 +83,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(own)
     options.training, options.fid_weights = training, None
     contest.refuse_fixed(training, where="after --", more=FIXED)
-    check_size(options.size)
+    contest.check(options)
     if options.budget < 1:
         raise UsageError(f"--budget {options.budget}: must be 1 or more")
     return options
@@ -118,17 +114,7 @@ def make_row(options: argparse.Namespace, row: Row, seed: int, judges: Judges) -
     if spent is None:
         return False
     network = methods.load(folder / "weights.safetensors")
-    made = score(
-        network,
-        weights.load(options.segmenter, kind="segmenter"),
-        open_pack(options.pack, "val"),
-        Masks(camera=options.camera, occlusion=0.0, held_out=options.held_out_templates),
-        size=options.size,
-        limit=options.limit,
-        turned=options.turned,
-        judges=judges,
-        identities=options.identities,
-    )
+    made = contest.measure(options, network, judges)
     if made.pictures:
         save_image(torch.stack(made.pictures), folder / "sheet.png", nrow=4)
     parameters = sum(p.numel() for p in network.parameters())

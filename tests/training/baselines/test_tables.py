@@ -199,7 +199,11 @@ def test_a_row_that_runs_away_says_so_and_the_others_go_on(pack, vgg, networks, 
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [(["--", "--network", "rn"], "--network after --"), (["--budget", "0"], "--budget 0: must be 1 or more")],
+    [
+        (["--", "--network", "rn"], "--network after --"),
+        (["--budget", "0"], "--budget 0: must be 1 or more"),
+        (["--turned", "1.5"], "--turned 1.5: must be between 0 and 1"),
+    ],
 )
 def test_options_of_the_tables_that_cannot_work_are_refused(more, message, tmp_path):
     with pytest.raises(UsageError, match=message):
