@@ -59,8 +59,8 @@ class Pose:
 
     @property
     def roll(self) -> Tensor:
-        """(B,) radians, clockwise in the picture."""
-        return torch.atan2(self.rotation[:, 1, 0], self.rotation[:, 0, 0])
+        """(B,) radians, clockwise in the picture; by the head's vertical axis, since in profile the other one is a point."""
+        return torch.atan2(-self.rotation[:, 0, 1], self.rotation[:, 1, 1])
 
 
 def fit_pose(landmarks: Tensor) -> Pose:

@@ -4,6 +4,10 @@ Of 8,282 training photos none shows a face turned by more than 40 degrees, while
 photo is lifted onto the mean head of `head_surface`, turned about its vertical axis and drawn again; the side that comes into
 view is the stretched cheek, and what the nose hides is folded away. Good enough to show a network where a mask, a nose and a
 jaw go when a head turns, not to look at.
+
+Near profile a crop aligned by the eyes means nothing, since they draw together. The pipeline then lays its crop by the height
+of the detector's box about eyes, nose and mouth, which sways; here it is laid by the height from the eyes to the mouth, and
+sways too.
 """
 
 from __future__ import annotations
@@ -18,11 +22,14 @@ from torch import Tensor
 from vidunmask import geometry
 from vidunmask.training.head_surface import HEAD, Pose, fit_pose, profile, rasterise, unfold
 from vidunmask.training.pack import Jitter
+from vidunmask.types import FloatArray
 
 LATTICE = 49  # vertices a side over twice the picture's
 PIVOT = (0.0, 0.5, -1.2)  # eye distances, on the axis through the neck
-ANGLES = (12.0, 48.0)  # degrees to turn by
-MOST = 68.0  # degrees of the turned head
+ANGLES = (12.0, 80.0)  # degrees to turn by
+MOST = 88.0  # degrees of the turned head
+PROFILE = (55.0, 75.0)  # degrees of the head over which alignment as a profile takes over
+_SWAY = 2.0  # times as much jitter in profile
 _SIGMA = 0.22  # eye distances over which a landmark's depth reaches
 
 
@@ -46,7 +53,7 @@ def turn_some(
     chosen = torch.rand(count, generator=generator) < share
     angle = torch.deg2rad(ANGLES[0] + (ANGLES[1] - ANGLES[0]) * torch.rand(count, generator=generator))
     side = torch.where(torch.rand(count, generator=generator) < 0.5, 1.0, -1.0)
-    noise = similarities(images.shape[-1], *jitter.draw(count, generator))
+    errors = jitter.draw(count, generator)
     index = chosen.nonzero()[:, 0]
     if not len(index):
         return images, landmarks, valid
@@ -55,7 +62,10 @@ def turn_some(
     yaw = torch.asin(pose.rotation[:, 0, 2].clamp(-1, 1))
     side = torch.where(yaw.abs() > 0.1, yaw.sign(), side[index].to(device))
     by = side * torch.minimum(angle[index].to(device), (math.radians(MOST) - yaw.abs()).clamp_min(0))
-    turned = turn(images[index], landmarks[index], valid[index], pose, by, noise[index])
+    sway = 1 + (_SWAY - 1) * _in_profile(yaw + by).cpu()
+    scale, tilt, shift = (error[index] for error in errors)
+    noise = similarities(images.shape[-1], scale**sway, tilt * sway, shift * sway[:, None])
+    turned = turn(images[index], landmarks[index], valid[index], pose, by, noise)
     results = []
     for whole, part in zip((images, landmarks, valid), turned, strict=True):
         whole = whole.clone()
@@ -77,7 +87,13 @@ def turn(
     lattice = (torch.stack([x, y], -1) * 0.5 + 0.5) * (size - 1)  # (R, R, 2) pixels
     moved = _moved(lattice[None].expand(len(images), -1, -1, -1), pose, angle)
     points = _moved(landmarks[:, None], pose, angle)[:, 0]
-    exact = np.stack([geometry.align(face, size=size) for face in points.double().cpu().numpy()])
+    profile_share = _in_profile(torch.asin(pose.rotation[:, 0, 2].clamp(-1, 1)) + angle).tolist()
+    exact = np.stack(
+        [
+            _aligned(face, size, roll, share)
+            for face, roll, share in zip(points.double().cpu().numpy(), pose.roll.tolist(), profile_share, strict=True)
+        ]
+    )
     to_crop = torch.from_numpy(
         np.stack([geometry.compose(a, b) for a, b in zip(exact, jitter.double().numpy(), strict=True)])
     ).to(images)
@@ -91,6 +107,38 @@ def turn(
     picture = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
     known = F.grid_sample(valid, grid, mode="nearest", padding_mode="zeros", align_corners=True) * inside
     return picture, points, known
+
+
+def _in_profile(yaw: Tensor) -> Tensor:
+    """How far (B,) 0..1 heads at yaw (B,) radians are aligned as profiles."""
+    return ((yaw.abs().rad2deg() - PROFILE[0]) / (PROFILE[1] - PROFILE[0])).clamp(0, 1)
+
+
+def _aligned(points: FloatArray, size: int, roll: float, profile_share: float) -> FloatArray:
+    """The (2, 3) to_crop of turned landmarks (68, 2): by `geometry.align`, or as a profile, or between the two.
+
+    A profile is upright by the head's own ``roll``, as large as its height from the eyes to the mouth says, and has its eyes,
+    nose and mouth about where the canonical face has them.
+    """
+    by_landmarks = geometry.similarity_parameters(geometry.align(points))
+    if profile_share == 0:
+        return geometry.resize(geometry.similarity_from_parameters(by_landmarks), size)
+    here, there = _five(points), _five(geometry.TEMPLATE68)
+    down = np.array([-math.sin(roll), math.cos(roll)])
+    height = max(float((here[3:].mean(axis=0) - here[:2].mean(axis=0)) @ down), 1e-3)
+    scale = (there[3:, 1].mean() - there[:2, 1].mean()) / height
+    cos, sin = scale * math.cos(roll), scale * math.sin(roll)
+    linear = np.array([[cos, sin], [-sin, cos]])
+    upright = np.concatenate([linear, (there.mean(axis=0) - linear @ here.mean(axis=0))[:, None]], axis=1)
+    as_profile = geometry.similarity_parameters(upright)
+    as_profile[3] -= 2 * math.pi * round((as_profile[3] - by_landmarks[3]) / (2 * math.pi))
+    mixed = by_landmarks + profile_share * (as_profile - by_landmarks)
+    return geometry.resize(geometry.similarity_from_parameters(mixed), size)
+
+
+def _five(points: FloatArray) -> FloatArray:
+    """Eyes, tip of the nose and corners of the mouth (5, 2) among landmarks (68, 2)."""
+    return np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54]])
 
 
 def _whole(grid: Tensor) -> tuple[Tensor, Tensor]:

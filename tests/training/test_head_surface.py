@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.training.test_masked_faces import head_landmarks
-from vidunmask.training.head_surface import ROWS, chart, drape, fit_pose, place, rasterise, unfold
+from vidunmask.training.head_surface import ROWS, Pose, chart, drape, fit_pose, place, rasterise, unfold
 
 
 @pytest.mark.parametrize(("yaw", "roll"), [(0, 0), (30, 0), (-50, 10), (0, -25)])
@@ -17,6 +17,19 @@ def test_the_pose_of_the_mean_head_is_found_exactly(yaw: float, roll: float) -> 
     assert torch.rad2deg(torch.atan2(forward[:2].norm(), forward[2])).item() == pytest.approx(abs(yaw), abs=0.1)
     assert torch.rad2deg(pose.roll).item() == pytest.approx(roll, abs=0.1)
     assert pose.residual.abs().max() < 0.01
+
+
+@pytest.mark.parametrize("yaw", [-88, -75, 75, 88])
+def test_a_head_in_profile_that_looks_down_is_still_upright(yaw: float) -> None:
+    """Its horizontal axis is seen from the end, so that only the vertical one tells how it leans."""
+    pose = fit_pose(head_landmarks(yaw=yaw, roll=7)[None])
+    pitch = torch.deg2rad(torch.tensor(15.0))
+    cos, sin = pitch.cos(), pitch.sin()
+    nod = torch.tensor([[1.0, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    roll = torch.deg2rad(torch.tensor(7.0))
+    lean = torch.tensor([[roll.cos(), -roll.sin(), 0], [roll.sin(), roll.cos(), 0], [0, 0, 1]])
+    nodding = Pose(lean @ nod @ lean.T @ pose.rotation, pose.scale, pose.offset, pose.residual)
+    assert torch.rad2deg(nodding.roll).item() == pytest.approx(7, abs=0.5)
 
 
 def _surface(yaw: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
