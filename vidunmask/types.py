@@ -63,6 +63,15 @@ class SeenFace:
     landmarks: FloatArray  # (68, 2) dlib order, display pixels
     score: float  # 0..1
     detected: bool  # False where the face was followed by its landmarks alone
+    trust: float = 1.0  # 0..1, how far the landmarks are those of the face; see `detectors.Landmarks`
+
+    @property
+    def weight(self) -> float:
+        """How far (0..1) the place of this face counts beside those of the frames about it.
+
+        Landmarks that are not trusted count a third: in profile a single frame that is trusted is often the one that errs.
+        """
+        return self.score * (1 + 2 * self.trust) / 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +84,15 @@ class TrackedFace:
     score: float  # 0..1, of the detection or of the motion estimate between detections
     detected: bool  # False where motion or interpolation filled the frame
     reset: bool  # True on the first frame of a track and after a cut or a jump: nothing may be blended across it
+    trust: float = 1.0  # 0..1, how far the landmarks are those of the face
+
+    @property
+    def weight(self) -> float:
+        """How far (0..1) the place of this face counts beside those of the frames about it.
+
+        Landmarks that are not trusted count a third: in profile a single frame that is trusted is often the one that errs.
+        """
+        return self.score * (1 + 2 * self.trust) / 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)

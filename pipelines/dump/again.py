@@ -108,13 +108,13 @@ def detect(frame: Frame, faces: Sequence[Face], detector: Detector, place: Path)
         old = max(left, key=lambda face: _overlap(face.box, seen.box), default=None)
         if old is None or _overlap(old.box, seen.box) < 0.3:
             face = Face(fresh, seen.box, seen.landmarks, seen.score, seen.detected, reset=True)
-            face.path = [[float(frame.time), *_parameters(seen), seen.score]]
+            face.path = [[float(frame.time), *_parameters(seen), seen.weight]]
             fresh += 1
         else:
             left.remove(old)
             face = old
             time = float(frame.time)
-            own = [time, *_parameters(seen), seen.score]
+            own = [time, *_parameters(seen), seen.weight]
             face.path = [own if sample[0] == time else sample for sample in old.path]
             face.box, face.landmarks, face.score, face.detected = seen.box, seen.landmarks, seen.score, seen.detected
         found.append(face)

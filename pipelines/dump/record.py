@@ -130,7 +130,7 @@ class Recorder(Observer):
                 path = self._paths[face.track_id] = _Path()
             path.last_frame = item.frame.index
             parameters = geometry.similarity_parameters(geometry.align(face.landmarks))
-            path.samples.append(_Sample(time, parameters, face.score))
+            path.samples.append(_Sample(time, parameters, face.weight))
             record.paths[face.track_id] = path
         self._paths = {number: path for number, path in self._paths.items() if path.last_frame == item.frame.index}
 

@@ -16,13 +16,20 @@ from vidunmask.types import Detection, Frame, FrameFaces, SeenFace
 SIZE = (180, 320)  # height, width of a frame
 
 
-def frame_with(discs: Sequence[tuple[float, float, float]], index: int = 0, *, fps: int = 25, scene: int = 0) -> Frame:
-    """A frame with a red disc for each (x, y, radius) before a dark pattern, which is another one for another ``scene``."""
+def frame_with(
+    discs: Sequence[tuple[float, float, float]], index: int = 0, *, fps: int = 25, scene: int = 0, spots: bool = False
+) -> Frame:
+    """A frame with a red disc for each (x, y, radius) before a dark pattern, which is another one for another ``scene``.
+
+    With ``spots`` the discs have darker red ones on them, which can be followed.
+    """
     image = np.random.default_rng(scene).integers(20, 90, (9, 16, 3), dtype=np.uint8)
     image = cv2.resize(image, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     image[..., 0] //= 3
     for x, y, radius in discs:
         cv2.circle(image, (round(x), round(y)), round(radius), (250, 10, 10), -1)
+        for dx, dy in np.random.default_rng(7).uniform(-0.7, 0.7, (24, 2)) * radius if spots else ():
+            cv2.circle(image, (round(x + dx), round(y + dy)), 2, (190, 80, 90), -1)
     native = av.VideoFrame.from_ndarray(image, format="rgb24")
     identity = np.array([[1.0, 0, 0], [0, 1, 0]])
     return Frame(index, native, index, Fraction(1, fps), SIZE, identity)

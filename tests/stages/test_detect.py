@@ -1,10 +1,13 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.stages.drawn_faces import DiscDetector, frame_with
+from vidunmask.detectors import Landmarks
 from vidunmask.stages.detect import FaceFinder, detect
+from vidunmask.types import Frame
 
 
 def centre(face) -> np.ndarray:
@@ -21,6 +24,29 @@ def test_faces_are_followed_between_passes_where_they_are() -> None:
         assert len(s.faces) == 1
         assert np.allclose(centre(s.faces[0]), [60 + 4 * i, 90], atol=2.0)
         assert s.faces[0].detected == (i % 4 == 0)
+
+
+class _Doubtful(DiscDetector):
+    """Reads landmarks that sway by a fifth of the face, and trusts none of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.random = np.random.default_rng(2)
+
+    def landmarks(self, region: np.ndarray) -> Landmarks:
+        found = super().landmarks(region)
+        return replace(found, points=found.points + self.random.normal(0, 12, 2).astype(np.float32), trust=0.0)
+
+
+def test_where_landmarks_are_not_trusted_the_picture_tells_how_the_face_moved() -> None:
+    def frame(i: int) -> Frame:
+        return frame_with([(60 + 4 * i, 90, 22)], i, spots=True)
+
+    seen = list(detect([frame(i) for i in range(24)], _Doubtful(), every=4))
+    assert all(len(s.faces) == 1 and s.faces[0].trust == 0 for s in seen)
+    path = np.array([centre(s.faces[0]) for s in seen])[2:]
+    assert np.abs(np.diff(path, axis=0) - [4, 0]).mean() < 1.5  # what is read sways by 9 px from frame to frame
+    assert np.allclose(path[-8:].mean(axis=0), [60 + 4 * 19.5, 90], atol=6)
 
 
 def test_a_face_that_appears_between_passes_is_followed_back_to_its_first_frame() -> None:

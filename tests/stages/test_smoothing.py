@@ -41,6 +41,26 @@ def test_a_distrusted_sample_moves_the_path_less() -> None:
     assert pull(0.1) < 0.5 * pull(1.0)
 
 
+def test_the_sway_of_samples_that_are_not_trusted_is_no_motion() -> None:
+    def sway(weight: float) -> float:
+        path, noise = Path(), np.random.default_rng(1).normal(0, 8, (40, 4)) * [1, 1, 1 / 50, 1 / 70]
+        for i, error in enumerate(noise):
+            path.append(i / 25, parameters() + error, weight=weight)
+        smooth = [path.smoothed(i / 25, 0.25)[0] for i in range(40)]
+        return float(np.abs(np.diff(smooth, 2)).mean())
+
+    assert sway(0.25) < 0.4 * sway(0.9)
+
+
+def test_the_causal_filter_follows_what_is_not_trusted_more_slowly() -> None:
+    def after_a_jump(weight: float) -> float:
+        smoother = CausalSmoother()
+        smoother.step(0.0, parameters(0), weight=weight)
+        return float([smoother.step(i / 25, parameters(30), weight=weight) for i in range(1, 4)][-1][0])
+
+    assert 30 - after_a_jump(0.2) > 3 * (30 - after_a_jump(0.9))
+
+
 def test_forgotten_samples_are_gone_and_later_ones_stay() -> None:
     path = Path()
     for i in range(10):

@@ -22,6 +22,7 @@ class Landmarks:
 
     points: FloatArray  # (68, 2) float32, dlib order, pixels of the picture they were found in
     presence: float  # 0..1, comparable with the score of a detection
+    trust: float = 1.0  # 0..1, how far the points are read from the picture; at 0 a mean face was laid where the face is
 
 
 @runtime_checkable
@@ -64,7 +65,7 @@ def find_landmarks(detector: Detector, image: ByteArray, face: Detection | Float
     region = cv2.warpAffine(image, image_to_region, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     found = detector.landmarks(cast(ByteArray, region))
     points = geometry.apply(geometry.invert(image_to_region), found.points)
-    return Landmarks(points=points.astype("float32"), presence=found.presence)
+    return Landmarks(points=points.astype("float32"), presence=found.presence, trust=found.trust)
 
 
 def names() -> tuple[str, ...]:

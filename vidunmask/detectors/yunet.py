@@ -109,7 +109,7 @@ class YuNet:
         trust = _trust(points, face)
         if trust < 1:
             points = trust * points + (1 - trust) * _laid_into(face)
-        return Landmarks(points=points.astype(np.float32), presence=face.score)
+        return Landmarks(points=points.astype(np.float32), presence=face.score, trust=trust)
 
     def _face_in(self, region: ByteArray) -> Detection | None:
         """The best face that fills the middle of the region, in its pixels."""

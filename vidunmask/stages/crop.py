@@ -54,7 +54,7 @@ class CropCutter:
             path = self._paths.get(face.track_id)
             if path is None or face.reset:
                 path = self._paths[face.track_id] = Path()
-            path.append(now, _parameters(face), weight=face.score)
+            path.append(now, _parameters(face), weight=face.weight)
             paths.append(path)
         self._window.append((tracked, paths))
         self._bytes += tracked.nbytes
@@ -88,7 +88,7 @@ class CropCutter:
             known = before.get(face.track_id)
             smoother = CausalSmoother() if known is None or face.reset else known
             self._causal[face.track_id] = smoother
-            parameters.append(smoother.step(now, _parameters(face)))
+            parameters.append(smoother.step(now, _parameters(face), weight=face.weight))
         return parameters
 
     def _cut(self, tracked: FrameFaces[TrackedFace], parameters: list[FloatArray]) -> FrameFaces[FaceCrop]:

@@ -1,7 +1,8 @@
 """Finds the faces of each frame: the detector every few frames, and from frame to frame by the landmarks themselves.
 
 As in MediaPipe's face pipeline, the region in which landmarks are read comes from the landmarks of the frame before. That costs
-as much as optical flow and does not drift, because each frame is measured on its own.
+as much as optical flow and does not drift, because each frame is measured on its own. Only where the landmarks are not to be
+trusted, on masked profiles, is the head followed by the flow of the picture, and drawn gently to where the detector has it.
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ from vidunmask import geometry
 from vidunmask.detectors import Detector
 from vidunmask.flow import Beside
 from vidunmask.stages.cuts import THUMBNAIL_SIDE, CutDetector
-from vidunmask.types import Detection, FloatArray, Frame, FrameFaces, SeenFace
+from vidunmask.stages.motion import head_motion
+from vidunmask.types import ByteArray, Detection, FloatArray, Frame, FrameFaces, SeenFace
 
 MIN_SCORE = 0.3  # below it a face counts as lost; a masked face scores 0.3 in profile or when blurred
 _LOOK_SIZES = (160, 320)  # sides in pixels of the second look at a face; the larger only where the smaller leaves a doubt
 _LOOK_WIDTH = 1.85  # its width over that of the landmarks' region: a face is then 0.4 of it
 _CERTAIN = 0.6
+_TRUSTED = 0.8  # of landmarks that need no flow
+_DRAW = 0.2  # share of the way that a face followed by the flow goes to the detector's in each frame
+_DRAW_FAR = 0.35  # and where the detector sees it elsewhere
+_BELIEF = 0.2  # share of a frame's trust in that of the face: a single frame of a profile may seem sure and be wrong
 _HELD_BYTES = 128 << 20  # frames held back to follow faces into, whatever their number
 
 
@@ -45,12 +51,22 @@ def detect(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """A picture of a face and its surroundings."""
+
+    picture: ByteArray  # (S, S, 3) RGB
+    frame_to_picture: FloatArray  # (2, 3)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Followed:
     """A face with what is needed to look for it in the next frame."""
 
     seen: SeenFace
     velocity: FloatArray  # (2,) pixels a frame
     certain: bool = False  # whether it was ever beyond a doubt
+    view: _View | None = None  # what the landmarks were read from; None where the face was given
+    trust: float = 1.0  # 0..1, of its landmarks over the last few frames
 
 
 class FaceFinder:
@@ -119,7 +135,7 @@ class FaceFinder:
             followed, fresh = self._match(frame, followed, found)
             for new in fresh:
                 self._follow_back(new)
-            followed += [_Followed(new, np.zeros(2)) for new in fresh]
+            followed += fresh
             followed = [replace(face, certain=face.certain or face.seen.score >= _CERTAIN) for face in followed]
         self._followed = _without_doubles(followed)
         self._held.append(FrameFaces(frame, tuple(face.seen for face in self._followed), cut))
@@ -138,14 +154,37 @@ class FaceFinder:
     def _follow(self, frame: Frame, old: _Followed) -> _Followed | None:
         """The same face in the next frame, or None where it is not found again."""
         expected = old.seen.landmarks + old.velocity
-        seen = self._read(frame, expected)
-        if seen is None:
+        moved = self._moved(frame, old) if old.trust < _TRUSTED else None
+        read = self._read(frame, expected if moved is None else moved)
+        if read is None:
             return None
+        seen, view = read
+        trust = old.trust + _BELIEF * (seen.trust - old.trust)
+        if min(trust, seen.trust) < _TRUSTED:
+            moved = self._moved(frame, old) if moved is None else moved
+            if moved is not None:
+                seen = _drawn(seen, moved, min(trust, seen.trust), least=_DRAW)
         motion = seen.landmarks.mean(axis=0) - old.seen.landmarks.mean(axis=0)
-        return _Followed(seen, 0.5 * (old.velocity + motion), old.certain)
+        return _Followed(seen, 0.5 * (old.velocity + motion), old.certain, view, trust)
 
-    def _read(self, frame: Frame, face: Detection | FloatArray) -> SeenFace | None:
-        """The face's landmarks in the frame's own pixels, or None where no face is found there."""
+    def _moved(self, frame: Frame, old: _Followed) -> FloatArray | None:
+        """The face's landmarks where the flow of the picture carries them, or None where that is not clear."""
+        from vidunmask.video import pixels
+
+        if old.view is None:
+            return None
+        there = old.view.frame_to_picture.copy()
+        there[:, 2] -= there[:, :2] @ old.velocity  # looks where the face should be by now
+        after = pixels.read_crop(frame, there, self._detector.region_size)
+        motion = head_motion(old.view.picture, after, geometry.apply(old.view.frame_to_picture, old.seen.landmarks))
+        if motion is None:
+            return None
+        return geometry.apply(
+            geometry.compose(geometry.compose(old.view.frame_to_picture, motion), geometry.invert(there)), old.seen.landmarks
+        )
+
+    def _read(self, frame: Frame, face: Detection | FloatArray) -> tuple[SeenFace, _View] | None:
+        """The face's landmarks in the frame's own pixels and what they were read from; None where no face is found there."""
         from vidunmask.video import pixels
 
         frame_to_region = self._detector.region(face)
@@ -155,7 +194,8 @@ class FaceFinder:
             return None
         landmarks = geometry.apply(geometry.invert(frame_to_region), found.points)
         box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
-        return SeenFace(box=box, landmarks=landmarks, score=found.presence, detected=False)
+        seen = SeenFace(box=box, landmarks=landmarks, score=found.presence, detected=False, trust=found.trust)
+        return seen, _View(region, frame_to_region)
 
     def close(self) -> None:
         """Ends the thread of the passes beside, where there is one."""
@@ -189,19 +229,21 @@ class FaceFinder:
 
     def _match(
         self, frame: Frame, followed: list[_Followed], detections: list[Detection]
-    ) -> tuple[list[_Followed], list[SeenFace]]:
+    ) -> tuple[list[_Followed], list[_Followed]]:
         """The followed faces, confirmed where the detector found them, and the faces that are new."""
         matches: dict[int, Detection] = {}
-        fresh: list[SeenFace] = []
+        fresh: list[_Followed] = []
         for detection in detections:
             known = next((i for i, face in enumerate(followed) if _same_face(face.seen.box, detection.box)), None)
             if known is not None:
                 matches.setdefault(known, detection)
             elif max(detection.box[2:] - detection.box[:2]) >= self._min_size:
                 look = self._look_again(frame, self._detector.region(detection))
-                seen = self._read(frame, detection) if look >= MIN_SCORE else None
-                if seen is not None:
-                    fresh.append(replace(seen, score=min(look, detection.score), detected=True))
+                read = self._read(frame, detection) if look >= MIN_SCORE else None
+                if read is not None:
+                    seen, view = read
+                    seen = replace(seen, score=min(look, detection.score), detected=True)
+                    fresh.append(_Followed(seen, np.zeros(2), view=view, trust=seen.trust))
         checked = (self._check(frame, face, matches.get(i)) for i, face in enumerate(followed))
         return [face for face in checked if face is not None], fresh
 
@@ -219,8 +261,11 @@ class FaceFinder:
             return replace(face, seen=replace(seen, score=look)) if look >= MIN_SCORE else None
         if _disagree(region, self._detector.region(detection), self._detector.region_size):
             again = self._read(frame, detection)
-            if again is not None and again.score >= min(seen.score, _CERTAIN):
-                seen = again
+            if again is not None and again[0].score >= min(seen.score, _CERTAIN):
+                there, view = again
+                trust = min(face.trust, there.trust)
+                seen = there if trust >= _TRUSTED else _drawn(there, seen.landmarks, trust, least=_DRAW_FAR)
+                face = replace(face, view=view)
         score = max(MIN_SCORE, min(look, detection.score))
         return replace(face, seen=replace(seen, score=score, detected=True))
 
@@ -244,9 +289,9 @@ class FaceFinder:
                 break
         return best
 
-    def _follow_back(self, face: SeenFace) -> None:
+    def _follow_back(self, face: _Followed) -> None:
         """Adds a newly found face to the held frames, from the latest back to where it is no longer seen."""
-        latest = _Followed(face, np.zeros(2))
+        latest = face
         for i in range(len(self._held) - 1, -1, -1):
             held = self._held[i]
             earlier = self._follow(held.frame, latest)
@@ -254,6 +299,13 @@ class FaceFinder:
                 return
             self._held[i] = replace(held, faces=(*held.faces, earlier.seen))
             latest = earlier
+
+
+def _drawn(seen: SeenFace, followed: FloatArray, trust: float, *, least: float) -> SeenFace:
+    """A face between where it was followed to, landmarks (68, 2), and where it was seen: the more it is trusted, the nearer."""
+    share = least + (1 - least) * max(trust - 0.3, 0.0) / 0.7
+    landmarks = followed + share * (seen.landmarks - followed)
+    return replace(seen, landmarks=landmarks, box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]))
 
 
 def _moved(detection: Detection, a_to_b: FloatArray) -> Detection:

@@ -15,6 +15,8 @@ from vidunmask.types import FloatArray
 _RADIUS = 70.0  # crop pixels from the centre to the features whose place the scale and the angle decide
 _FINEST = 0.35  # crop pixels; measured spread of FaceMesh's alignment on a still face
 _COARSEST = 2.0  # crop pixels; what spreads more than this is motion
+_TRUSTED = 0.5  # weight from which on that holds; the less samples are trusted, the more of their motion is error
+_LEAST = 0.25  # weight of profiles, whose samples sway by 8 crop pixels
 
 
 class Path:
@@ -54,8 +56,8 @@ class Path:
             return np.array(raw[np.argmin(np.abs(times))])
         unit = _crop_pixels(raw)
         values = raw * unit  # (N, 4) crop pixels
+        noise = _noise(values, coarsest=_COARSEST / _doubtless(float(np.median(trust))))
         trust = trust * _agreement(times, values)
-        noise = _noise(values)
         wide, narrow = _fit(times, values, trust, reach / 2), _fit(times, values, trust, reach / 6)
         apart = float(np.sqrt(np.mean((wide - narrow) ** 2))) / noise
         share = math.exp(-((apart / 1.5) ** 2))
@@ -71,8 +73,8 @@ class CausalSmoother:
         self._beta = beta
         self._last: tuple[float, FloatArray, FloatArray] | None = None  # time, filtered, filtered speed
 
-    def step(self, time: float, parameters: FloatArray) -> FloatArray:
-        """The filtered parameters (4,) at ``time``, given the raw ones."""
+    def step(self, time: float, parameters: FloatArray, *, weight: float = 1.0) -> FloatArray:
+        """The filtered parameters (4,) at ``time``, given the raw ones and how far (0..1) they are trusted."""
         if self._last is None or time <= self._last[0]:
             speed = np.zeros(4) if self._last is None else self._last[2]
             self._last = (time, parameters.copy(), speed)
@@ -83,7 +85,8 @@ class CausalSmoother:
         change[3] -= 2 * math.pi * round(change[3] / (2 * math.pi))
         unit = _crop_pixels(parameters[None])
         speed = speed + _gain(1.0, dt) * (change * unit / dt - speed)
-        cutoff = self._min_cutoff + self._beta * float(np.sqrt(np.mean(speed**2)))
+        # what is not trusted moves, so it seems, all the time
+        cutoff = self._min_cutoff + self._beta * _doubtless(weight) * float(np.sqrt(np.mean(speed**2)))
         filtered = filtered + _gain(cutoff, dt) * change
         self._last = (time, filtered, speed)
         return filtered.copy()
@@ -101,13 +104,21 @@ def _crop_pixels(raw: FloatArray) -> FloatArray:
     return np.array([scale, scale, _RADIUS * math.log(2), _RADIUS])
 
 
-def _noise(values: FloatArray) -> float:
-    """Spread of the samples (N, 4) in crop pixels, from second differences, which steady motion does not enter."""
+def _doubtless(weight: float) -> float:
+    """From 1 for samples of usual weight down to a sixth for those that are hardly trusted."""
+    return min(max(weight, _LEAST) / _TRUSTED, 1.0) ** 2.6
+
+
+def _noise(values: FloatArray, *, coarsest: float) -> float:
+    """Spread of the samples (N, 4) in crop pixels, from second differences, which steady motion does not enter.
+
+    Above ``coarsest`` it is taken for motion.
+    """
     if len(values) < 4:
         return _FINEST
     second = values[2:] - 2 * values[1:-1] + values[:-2]
     spread = 1.4826 * float(np.median(np.abs(second))) / math.sqrt(6)
-    return min(max(spread, _FINEST), _COARSEST)
+    return min(max(spread, _FINEST), coarsest)
 
 
 def _agreement(times: FloatArray, values: FloatArray) -> FloatArray:

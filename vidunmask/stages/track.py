@@ -176,7 +176,8 @@ class Tracker:
             at = min(max((between.time - old.last_time) / span, 0.0), 1.0)
             landmarks = (1 - at) * old.last.landmarks + at * face.landmarks
             box = (1 - at) * old.last.box + at * face.box
-            filled = SeenFace(box, landmarks, min(old.last.score, face.score), detected=False)
+            trust = min(old.last.trust, face.trust)
+            filled = SeenFace(box, landmarks, min(old.last.score, face.score), detected=False, trust=trust)
             between.entries[old.number] = _tracked(old.number, filled)
 
     def _release(self) -> FrameFaces[TrackedFace]:
@@ -204,12 +205,12 @@ class Tracker:
         # a face that is lost has often stopped or turned, so the motion fades
         shift = old.velocity * missed * (1 - 0.5 * missed / max(self._coast, 1e-6))
         box = old.last.box + np.tile(shift, 2)
-        guess = SeenFace(box, old.last.landmarks + shift, old.last.score, detected=False)
+        guess = SeenFace(box, old.last.landmarks + shift, old.last.score, detected=False, trust=old.last.trust)
         return _tracked(old.number, guess)
 
 
 def _tracked(number: int, face: SeenFace) -> TrackedFace:
-    return TrackedFace(number, face.box, face.landmarks, face.score, face.detected, reset=False)
+    return TrackedFace(number, face.box, face.landmarks, face.score, face.detected, reset=False, trust=face.trust)
 
 
 def _known(face: KnownFace, score: float) -> _Track:
