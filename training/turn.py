@@ -117,8 +117,8 @@ def _in_profile(yaw: Tensor) -> Tensor:
 def _aligned(points: FloatArray, size: int, roll: float, profile_share: float) -> FloatArray:
     """The (2, 3) to_crop of turned landmarks (68, 2): by `geometry.align`, or as a profile, or between the two.
 
-    A profile is upright by the head's own ``roll``, as large as its height from the eyes to the mouth says, and has its eyes,
-    nose and mouth about where the canonical face has them.
+    A profile is upright by the head's own ``roll``, by its height from the eyes to the mouth `geometry.PROFILE_SCALE` times as
+    large as the canonical face, and has its eyes, nose and mouth about where that has them.
     """
     by_landmarks = geometry.similarity_parameters(geometry.align(points))
     if profile_share == 0:
@@ -126,7 +126,7 @@ def _aligned(points: FloatArray, size: int, roll: float, profile_share: float) -
     here, there = _five(points), _five(geometry.TEMPLATE68)
     down = np.array([-math.sin(roll), math.cos(roll)])
     height = max(float((here[3:].mean(axis=0) - here[:2].mean(axis=0)) @ down), 1e-3)
-    scale = (there[3:, 1].mean() - there[:2, 1].mean()) / height
+    scale = geometry.PROFILE_SCALE * (there[3:, 1].mean() - there[:2, 1].mean()) / height
     cos, sin = scale * math.cos(roll), scale * math.sin(roll)
     linear = np.array([[cos, sin], [-sin, cos]])
     upright = np.concatenate([linear, (there.mean(axis=0) - linear @ here.mean(axis=0))[:, None]], axis=1)

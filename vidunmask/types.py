@@ -116,6 +116,7 @@ class FaceCrop:
     landmarks: FloatArray  # (68, 2) dlib order, crop pixels; under a mask they are the detector's guess
     score: float  # 0..1, from the track
     reset: bool
+    trust: float = 1.0  # 0..1, how far the landmarks are those of the face
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ from vidunmask.detectors import Detector
 from vidunmask.pipelines.dump import pictures
 from vidunmask.pipelines.dump.record import raw_bytes, write_after, write_blend
 from vidunmask.stages import blend as blending
+from vidunmask.stages.crop import placement
 from vidunmask.stages.detail import Skin
 from vidunmask.stages.detect import detect as find_faces
 from vidunmask.stages.holes import guide_of, hole_of
@@ -38,6 +39,7 @@ class Face:
     score: float
     detected: bool
     reset: bool
+    trust: float = 1.0
     path: list[list[float]] = field(default_factory=list)  # time, parameters (4), weight of each frame around
     frame_to_crop: FloatArray | None = None
     crop: ByteArray | None = None
@@ -71,6 +73,7 @@ def load(place: Path, stored: Mapping[str, Any]) -> Face:
         score=stored["score"],
         detected=stored["detected"],
         reset=stored["reset"],
+        trust=stored["trust"],
         path=stored["path"],
         frame_to_crop=np.array(stored["frame_to_crop"], float),
         crop=crop,
@@ -107,7 +110,7 @@ def detect(frame: Frame, faces: Sequence[Face], detector: Detector, place: Path)
     for seen in sorted(item.faces, key=lambda face: -face.score):
         old = max(left, key=lambda face: _overlap(face.box, seen.box), default=None)
         if old is None or _overlap(old.box, seen.box) < 0.3:
-            face = Face(fresh, seen.box, seen.landmarks, seen.score, seen.detected, reset=True)
+            face = Face(fresh, seen.box, seen.landmarks, seen.score, seen.detected, reset=True, trust=seen.trust)
             face.path = [[float(frame.time), *_parameters(seen), seen.weight]]
             fresh += 1
         else:
@@ -117,12 +120,13 @@ def detect(frame: Frame, faces: Sequence[Face], detector: Detector, place: Path)
             own = [time, *_parameters(seen), seen.weight]
             face.path = [own if sample[0] == time else sample for sample in old.path]
             face.box, face.landmarks, face.score, face.detected = seen.box, seen.landmarks, seen.score, seen.detected
+            face.trust = seen.trust
         found.append(face)
     return sorted(found, key=lambda face: face.track_id)
 
 
 def _parameters(seen: SeenFace) -> list[float]:
-    values: list[float] = geometry.similarity_parameters(geometry.align(seen.landmarks)).tolist()
+    values: list[float] = placement(seen).tolist()
     return values
 
 
@@ -141,7 +145,7 @@ def crop(frame: Frame, faces: Sequence[Face], place: Path) -> None:
         face.frame_to_crop = geometry.resize(geometry.similarity_from_parameters(smoothed), geometry.CROP_SIZE)
         face.crop = pixels.read_crop(frame, face.frame_to_crop, geometry.CROP_SIZE)
         pictures.write_png(place / f"face{face.track_id}-crop.png", face.crop)
-    tracked = [TrackedFace(f.track_id, f.box, f.landmarks, f.score, f.detected, f.reset) for f in faces]
+    tracked = [TrackedFace(f.track_id, f.box, f.landmarks, f.score, f.detected, f.reset, f.trust) for f in faces]
     transforms = [_there(face.frame_to_crop) for face in faces]
     pictures.write_png(place / "tracks.png", pictures.tracks(frame, tracked, transforms, geometry.CROP_SIZE))
 
@@ -159,7 +163,7 @@ def settle(frame: Frame, faces: Sequence[Face], *, temporal: bool, place: Path) 
     """Smooths the mask over the frames around, decides whether it is worn, and makes the hole."""
     for face in faces:
         probability = _there(face.probability)
-        zones = lower_face(_crop_landmarks(face), len(probability))
+        zones = lower_face(_crop_landmarks(face), len(probability), trust=face.trust)
         face.covered = zones.covered(probability)
         if temporal:
             decision, time = MaskWearing(past=face.wearing), float(frame.time)
@@ -226,8 +230,8 @@ def blend(frame: Frame, faces: Sequence[Face], *, temporal: bool, place: Path) -
 
 def _segmented(face: Face) -> Segmented:
     image, smoothed = _there(face.crop), _there(face.smoothed)
-    crop = FaceCrop(face.track_id, image, _there(face.frame_to_crop), _crop_landmarks(face), face.score, face.reset)
-    region = lower_face(crop.landmarks, len(image)).region
+    crop = FaceCrop(face.track_id, image, _there(face.frame_to_crop), _crop_landmarks(face), face.score, face.reset, face.trust)
+    region = lower_face(crop.landmarks, len(image), trust=crop.trust).region
     return Segmented(crop, smoothed, region, guide_of(image), face.covered, face.opacity, face.failed)
 
 
@@ -268,7 +272,7 @@ def picture_difference(before: Path, after: Path) -> tuple[float, float]:
 
 def describe(face: Face) -> dict[str, Any]:
     """What the page says of a face."""
-    values = {name: getattr(face, name) for name in ("score", "covered", "opacity", "failed", "reset", "detected")}
+    values = {name: getattr(face, name) for name in ("score", "trust", "covered", "opacity", "failed", "reset", "detected")}
     confidence = float(np.abs(2 * _there(face.smoothed) - 1).mean())
     area = float((_there(face.smoothed) > 0.5).mean())
     return {"id": face.track_id, "frame_to_crop": face.frame_to_crop, "confidence": confidence, "area": area, **values}

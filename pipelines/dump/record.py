@@ -16,6 +16,7 @@ from vidunmask.pipelines.dump import pictures
 from vidunmask.pipelines.dump.choice import Choice
 from vidunmask.pipelines.dump.store import Dump
 from vidunmask.stages.blend import Past
+from vidunmask.stages.crop import placement
 from vidunmask.stages.detail import Skin
 from vidunmask.stages.observe import Observer
 from vidunmask.stages.unmask import Segmented, Settling
@@ -129,7 +130,7 @@ class Recorder(Observer):
             if path is None or face.reset or path.last_frame != item.frame.index - 1:
                 path = self._paths[face.track_id] = _Path()
             path.last_frame = item.frame.index
-            parameters = geometry.similarity_parameters(geometry.align(face.landmarks))
+            parameters = placement(face)
             path.samples.append(_Sample(time, parameters, face.weight))
             record.paths[face.track_id] = path
         self._paths = {number: path for number, path in self._paths.items() if path.last_frame == item.frame.index}
@@ -144,7 +145,7 @@ class Recorder(Observer):
                 "id": crop.track_id,
                 "score": crop.score,
                 "jitter": _jitter(path.smooth, crop.frame_to_crop),
-                "raw_jitter": _jitter(path.raw, geometry.align(face.landmarks)),
+                "raw_jitter": _jitter(path.raw, geometry.similarity_from_parameters(placement(face))),
             }
         if record.chosen:
             place = self._dump.place(item.frame.index)
@@ -160,6 +161,7 @@ class Recorder(Observer):
                     "landmarks": face.landmarks,
                     "detected": face.detected,
                     "reset": face.reset,
+                    "trust": face.trust,
                     "frame_to_crop": crop.frame_to_crop,
                     "path": [[s.time, *s.parameters.tolist(), s.weight] for s in samples if abs(s.time - time) <= _WINDOW],
                 }

@@ -133,3 +133,20 @@ def test_what_another_run_decided_for_the_first_frames_is_kept_to_and_gone_on_fr
     assert off[:8] == [1.0] * 8
     assert 0 < off[9] < 1
     assert off[12:] == [0.0] * 18
+
+
+def test_on_a_profile_a_mask_beside_the_guessed_landmarks_counts() -> None:
+    mask = np.zeros((256, 256), np.float32)
+    mask[128:224, 8:84] = 1  # a head that looks to the left, whose detector saw half a face
+    sure, doubtful = lower_face(face68(), 256), lower_face(face68(), 256, trust=0.1)
+    assert sure.covered(mask) < Thresholds().stop
+    assert doubtful.covered(mask) > Thresholds().start
+    assert doubtful.covered(mask[:, ::-1]) > Thresholds().start
+    assert doubtful.region[150, 30] == 1
+    assert sure.region[150, 30] == 0
+
+
+def test_on_a_profile_a_mask_under_the_chin_is_still_none() -> None:
+    mask = np.zeros((256, 256), np.float32)
+    mask[200:] = 1
+    assert lower_face(face68(), 256, trust=0.0).covered(mask) < Thresholds().start

@@ -66,14 +66,15 @@ def test_turned_faces_are_aligned_as_the_pipeline_does(faces):
         assert abs(again - [[1, 0, 0], [0, 1, 0]]).max() < 0.01 * SIZE
 
 
-def test_a_profile_keeps_its_height_and_has_its_features_in_the_middle(faces):
+def test_a_profile_is_laid_by_its_height_and_has_its_features_in_the_middle(faces):
     _, landmarks, _ = turned(faces, [85.0, -85.0])
     template = geometry.TEMPLATE68 * (SIZE / geometry.CROP_SIZE)
     for face in landmarks.double().numpy():
         five = [face[[37, 38, 40, 41]].mean(0), face[[43, 44, 46, 47]].mean(0), face[30], face[48], face[54]]
         assert sum(five)[0] / 5 == pytest.approx(SIZE / 2, abs=3)
         height = (five[3][1] + five[4][1]) / 2 - (five[0][1] + five[1][1]) / 2
-        assert height == pytest.approx(template[[48, 54], 1].mean() - template[36:48, 1].mean(), rel=0.05)
+        canonical = template[[48, 54], 1].mean() - template[36:48, 1].mean()
+        assert height == pytest.approx(geometry.PROFILE_SCALE * canonical, rel=0.05)
 
 
 def test_a_share_of_the_batch_is_turned_and_one_seed_gives_one_result(faces):

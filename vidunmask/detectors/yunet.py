@@ -171,14 +171,14 @@ def _laid_into(face: Detection) -> FloatArray:
     """The canonical face (68, 2) where YuNet's box lies in a region, turned upright by YuNet's eyes and mouth.
 
     In the canonical crop the box is 192 px high about (127.5, 120.5) in the median over the same photos. On a profile YuNet's
-    box grows and shrinks by a third from frame to frame, so that size and turn go only a third of the way from those of the
+    box grows and shrinks by a third from frame to frame, so that size and turn go only part of the way from those of the
     region, which are the last frame's or a detection's. The box of a profile is half hair and ear: across, the face goes where
     YuNet has the eyes, nose and mouth, or its crop would not hold the whole mask.
     """
     up = _upright(face.landmarks[:2], face.landmarks[3:5])
     angle = math.atan2(up[1], up[0]) / 3
     expected = MESH_SIZE / MESH_BOX
-    height = expected * (float(face.box[3] - face.box[1]) / expected) ** (1 / 3)
+    height = expected * (float(face.box[3] - face.box[1]) / expected) ** (2 / 3)
     cos, sin = height / 192 * math.cos(angle), height / 192 * math.sin(angle)
     from_crop = np.array([[cos, -sin], [sin, cos]])
     middle = (MESH_SIZE - 1) / 2

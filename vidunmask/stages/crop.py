@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 
 from vidunmask import geometry
 from vidunmask.stages.smoothing import CausalSmoother, Path
-from vidunmask.types import FaceCrop, FloatArray, FrameFaces, TrackedFace
+from vidunmask.types import FaceCrop, FloatArray, FrameFaces, SeenFace, TrackedFace
 
 
 def crop(
@@ -54,7 +55,7 @@ class CropCutter:
             path = self._paths.get(face.track_id)
             if path is None or face.reset:
                 path = self._paths[face.track_id] = Path()
-            path.append(now, _parameters(face), weight=face.weight)
+            path.append(now, placement(face), weight=face.weight)
             paths.append(path)
         self._window.append((tracked, paths))
         self._bytes += tracked.nbytes
@@ -88,7 +89,7 @@ class CropCutter:
             known = before.get(face.track_id)
             smoother = CausalSmoother() if known is None or face.reset else known
             self._causal[face.track_id] = smoother
-            parameters.append(smoother.step(now, _parameters(face), weight=face.weight))
+            parameters.append(smoother.step(now, placement(face), weight=face.weight))
         return parameters
 
     def _cut(self, tracked: FrameFaces[TrackedFace], parameters: list[FloatArray]) -> FrameFaces[FaceCrop]:
@@ -99,9 +100,12 @@ class CropCutter:
             frame_to_crop = geometry.resize(geometry.similarity_from_parameters(values), self._size)
             image = pixels.read_crop(tracked.frame, frame_to_crop, self._size)
             landmarks = geometry.apply(frame_to_crop, face.landmarks)
-            crops.append(FaceCrop(face.track_id, image, frame_to_crop, landmarks, face.score, face.reset))
+            crops.append(FaceCrop(face.track_id, image, frame_to_crop, landmarks, face.score, face.reset, face.trust))
         return FrameFaces(tracked.frame, tuple(crops), tracked.cut)
 
 
-def _parameters(face: TrackedFace) -> FloatArray:
-    return geometry.similarity_parameters(geometry.align(face.landmarks))
+def placement(face: SeenFace | TrackedFace) -> FloatArray:
+    """Where the crop of a face should lie on its own, (4,) `geometry.similarity_parameters`: a profile is laid in smaller."""
+    parameters = geometry.similarity_parameters(geometry.align(face.landmarks))
+    parameters[2] += (1 - face.trust) * math.log2(geometry.PROFILE_SCALE)
+    return parameters

@@ -165,6 +165,7 @@ class FaceFinder:
             if moved is not None:
                 seen = _drawn(seen, moved, min(trust, seen.trust), least=_DRAW)
         motion = seen.landmarks.mean(axis=0) - old.seen.landmarks.mean(axis=0)
+        seen = replace(seen, trust=trust)
         return _Followed(seen, 0.5 * (old.velocity + motion), old.certain, view, trust)
 
     def _moved(self, frame: Frame, old: _Followed) -> FloatArray | None:
@@ -267,7 +268,7 @@ class FaceFinder:
                 seen = there if trust >= _TRUSTED else _drawn(there, seen.landmarks, trust, least=_DRAW_FAR)
                 face = replace(face, view=view)
         score = max(MIN_SCORE, min(look, detection.score))
-        return replace(face, seen=replace(seen, score=score, detected=True))
+        return replace(face, seen=replace(seen, score=score, detected=True, trust=face.trust))
 
     def _look_again(self, frame: Frame, frame_to_region: FloatArray) -> float:
         """The detector's score (0..1) of a face in the middle of a small picture around a region, 0 where there is none."""

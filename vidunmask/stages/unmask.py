@@ -221,7 +221,7 @@ def _segment(
             failed = not np.isfinite(probability).all()
             if failed:
                 probability = np.zeros_like(probability)
-            zones = lower_face(crop.landmarks, len(probability))
+            zones = lower_face(crop.landmarks, len(probability), trust=crop.trust)
             covered = zones.covered(probability)
             done.append(Segmented(crop, probability, zones.region, guide_of(crop.image), covered, failed=failed))
         for item in group:

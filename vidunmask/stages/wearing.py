@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vidunmask import geometry
 from vidunmask.errors import UsageError
@@ -21,6 +23,8 @@ CHEEKS_SAY = 1.75  # how much a covered share of the cheeks counts: a fifth of t
 _MOUTH = (31, 35, 54, 55, 57, 59, 48)  # dlib indices: nose wings, mouth corners, lower lip
 _CHEEKS = (2, 3, 48, 54, 13, 14, 30)  # jaw beside the nose, mouth corners, tip of the nose
 _LEAST = 0.002  # of the crop: a mouth or chin smaller than this is none
+_TRUSTED = 0.5  # of the landmarks
+_ASIDE = (0.0, -0.25, -0.125, 0.125, 0.25)  # of the crop's side; the eyes lie as far apart
 _CHIN = (48, 54, 11, 10, 9, 8, 7, 6, 5)  # mouth corners and the lower jaw
 
 
@@ -31,6 +35,7 @@ class LowerFace:
     front: FloatArray  # (S, S) float32 weights that sum to 1: mouth and chin
     cheeks: FloatArray  # (S, S) float32 weights that sum to 1: beside and above the mouth, jaw to jaw
     region: ByteArray  # (S, S) 0/1: nose to chin, jaw to jaw
+    aside: tuple[int, ...] = (0,)  # pixels to the right by which all of that may be off
 
     def covered(self, probability: FloatArray) -> float:
         """The share 0..1 of the lower face under a mask, for its probability (S, S).
@@ -38,14 +43,19 @@ class LowerFace:
         A hand before the mouth hides the mask there, but not on both cheeks, where a mask under the chin never is. So either
         zone can vouch for it.
         """
+        return max(self._covered(_moved(probability, -shift)) for shift in self.aside)
+
+    def _covered(self, probability: FloatArray) -> float:
         cheeks = min(1.0, CHEEKS_SAY * float((self.cheeks * probability).sum()))
         return max(float((self.front * probability).sum()), cheeks)
 
 
-def lower_face(landmarks: FloatArray, size: int) -> LowerFace:
+def lower_face(landmarks: FloatArray, size: int, *, trust: float = 1.0) -> LowerFace:
     """The zones of a crop with landmarks (68, 2) in crop pixels.
 
-    Where the landmarks leave no face to speak of (seen from behind, half out of the picture) the canonical face stands in.
+    On a profile, whose landmarks are not trusted, the mask is looked for in front of and behind them too: they are those of a
+    mean face about the eyes, nose and mouth that the detector guesses under the mask. Where the landmarks leave no face to
+    speak of (seen from behind, half out of the picture) the canonical face stands in.
     """
     import cv2
 
@@ -61,7 +71,17 @@ def lower_face(landmarks: FloatArray, size: int) -> LowerFace:
             break
     front = MOUTH_SHARE * mouth / mouth.sum() + (1 - MOUTH_SHARE) * chin / chin.sum()
     region = polygon(points, (*range(2, 15), 30)).astype(np.uint8)
-    return LowerFace(front.astype(np.float32), (cheeks / cheeks.sum()).astype(np.float32), region)
+    aside = tuple(round(by * size) for by in _ASIDE) if trust < _TRUSTED else (0,)
+    region = np.maximum.reduce([_moved(region, shift) for shift in aside])
+    return LowerFace(front.astype(np.float32), (cheeks / cheeks.sum()).astype(np.float32), region, aside)
+
+
+def _moved(picture: npt.NDArray[Any], by: int) -> npt.NDArray[Any]:
+    """A picture (S, S) moved by pixels to the right, 0 where it was not."""
+    moved = np.zeros_like(picture)
+    size = picture.shape[1]
+    moved[:, max(by, 0) : size + min(by, 0)] = picture[:, max(-by, 0) : size - max(by, 0)]
+    return moved
 
 
 @dataclass(frozen=True, slots=True)
