@@ -1,6 +1,6 @@
 """What a face costs in each preset of the two networks: parameters, GFLOP, and milliseconds on this machine.
 
-    python benchmarks/cost.py [--device cuda] [--batches 1 8] [--seconds 4] [--out benchmarks/cost.md]
+    python benchmarks/cost.py [--presets compact] [--device cuda] [--batches 1 8] [--seconds 4] [--out benchmarks/cost.md]
 
 Random weights, 256 x 256 crops, channels last as in the pipeline, float32 and bfloat16 by autocast. The configurations take
 turns, so that a machine that is busy for a while is busy for all of them; the figure is the median of the turns.
@@ -59,14 +59,15 @@ def measure(kind: str, network: str, preset: str, options: argparse.Namespace) -
     return {case: statistics.median(values) for case, values in times.items()}
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", help="only these (default: all)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="faces in one call")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each preset")
     parser.add_argument("--out", type=Path, help="write the table there too")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     where = f"{platform.machine()}, {os.cpu_count()} cores"
     if options.device.startswith("cuda"):
         where = torch.cuda.get_device_name(options.device)
@@ -78,7 +79,7 @@ def main() -> None:
         f"| network | preset | parameters | GFLOP | {' | '.join(names)} |",
         "|---|---|---|---|" + "---|" * len(cases),
     ]
-    for entry in survey(receptive_field=False):
+    for entry in survey(presets=set(options.presets) if options.presets else None, receptive_field=False):
         if entry.kind not in KINDS:
             continue
         times = measure(entry.kind, entry.network, entry.preset, options)
