@@ -165,7 +165,7 @@ class MaskSynthesizer:
         self, truth: Tensor, masked: Tensor, mask: Tensor, landmarks: Tensor, pose: Pose, light: Light, dice: Dice
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Hands, things and glasses in front of some of the pictures, with and without the mask alike."""
-        what = dice.choose((1 - 0.22 * self.occlusion, 0.08 * self.occlusion, 0.04 * self.occlusion, 0.1 * self.occlusion))
+        what = dice.choose((1 - 0.24 * self.occlusion, 0.1 * self.occlusion, 0.04 * self.occlusion, 0.1 * self.occlusion))
         size = truth.shape[-1]
         truth, masked, mask = truth.clone(), masked.clone(), mask.clone()
         for number in (1, 2, 3):
@@ -174,13 +174,16 @@ class MaskSynthesizer:
                 continue
             some, posed = dice.of(len(chosen)), pose.of(chosen)
             if number == 1:
-                colour, alpha = occluders.hand(posed, light.skin[chosen], size, some)
+                colour, alpha = occluders.hand(posed, light.skin[chosen], light.direction[chosen], size, some)
             elif number == 2:
                 colour, alpha = occluders.thing(posed, size, some)
             else:
                 colour, alpha = occluders.glasses(landmarks[chosen], posed, size, some)
             if number < 3:
                 colour = colour * (light.white[chosen][:, :, None, None].clamp_max(1) if number == 2 else 1.0)
+            if number < 3:
+                shadow = 1 - some.uniform(0.0, 0.5)[:, None, None, None] * _cast(alpha, light.direction[chosen], some)
+                truth[chosen], masked[chosen] = truth[chosen] * shadow, masked[chosen] * shadow
             truth[chosen] = truth[chosen] + (colour - truth[chosen]) * alpha
             masked[chosen] = masked[chosen] + (colour - masked[chosen]) * alpha
             mask[chosen] = mask[chosen] * (1 - alpha)
@@ -214,19 +217,24 @@ def _paint(garment: Garment, layer: _Layer, light: Light, size: int, dice: Dice)
     return colour.clamp_(0, 1), seen[:, 3:]
 
 
-def _shaded(photo: Tensor, mask: Tensor, layer: _Layer, light: Light, dice: Dice) -> Tensor:
-    """The photo (B, 3, S, S) with the shadow that a mask (B, 1, S, S) throws on the skin about it."""
-    size = photo.shape[-1]
-    small = F.avg_pool2d(mask, 4)
+def _cast(alpha: Tensor, light: Tensor, dice: Dice) -> Tensor:
+    """The soft shadow (B, 1, S, S) in 0..1 of what has an alpha (B, 1, S, S), a few pixels away from the light (B, 3)."""
+    size = alpha.shape[-1]
+    small = F.avg_pool2d(alpha, 4)
     raster = small.shape[-1]
-    away = -light.direction[:, :2] * dice.uniform(0.0, 16.0)[:, None] / size  # -1..1 coordinates, a few pixels
-    theta = torch.zeros(len(photo), 2, 3, device=photo.device, dtype=photo.dtype)
+    away = -light[:, :2] * dice.uniform(0.0, 16.0)[:, None] / size  # -1..1 coordinates
+    theta = torch.zeros(len(alpha), 2, 3, device=alpha.device, dtype=alpha.dtype)
     theta[:, 0, 0] = theta[:, 1, 1] = 1
     theta[:, :, 2] = -away
     moved = F.grid_sample(
-        small, F.affine_grid(theta, [len(photo), 1, raster, raster], align_corners=False), align_corners=False
+        small, F.affine_grid(theta, [len(alpha), 1, raster, raster], align_corners=False), align_corners=False
     )
     soft = F.avg_pool2d(F.avg_pool2d(moved, 3, 1, 1), 3, 1, 1)
-    shadow = F.interpolate(soft, size=(size, size), mode="bilinear", align_corners=False)
+    return F.interpolate(soft, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def _shaded(photo: Tensor, mask: Tensor, layer: _Layer, light: Light, dice: Dice) -> Tensor:
+    """The photo (B, 3, S, S) with the shadow that a mask (B, 1, S, S) throws on the skin about it."""
+    shadow = _cast(mask, light.direction, dice)
     face = ((_angle(layer).abs() < 1.35) & (layer.grid[..., 1] > -1))[:, None]
     return photo * (1 - dice.uniform(0.0, 0.55)[:, None, None, None] * shadow * face)

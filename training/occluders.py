@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vidunmask.training import hands
 from vidunmask.training.dice import Dice, per_sample
 from vidunmask.training.head_surface import Pose
 
@@ -52,41 +53,11 @@ def _face_frame(pose: Pose, size: int, stride: int) -> tuple[Tensor, Tensor, Ten
     return (dx * cos + dy * sin) / scale, (dy * cos - dx * sin) / scale, stride / scale
 
 
-def hand(pose: Pose, skin: Tensor, size: int, dice: Dice) -> tuple[Tensor, Tensor]:
-    """Colour (B, 3, S, S) and alpha (B, 1, S, S) of fingers before the mouth or on the cheek; skin (B, 3)."""
-    x, y, pixel = _face_frame(pose, size, 2)
-    n = dice.count
-    centre = torch.stack([dice.uniform(-0.9, 0.9), dice.uniform(0.7, 1.9)], 1)
-    angle = dice.uniform(-torch.pi, torch.pi)
-    direction = torch.stack([angle.sin(), -angle.cos().abs()], 1)  # fingers point up or aside
-    across = torch.stack([-direction[:, 1], direction[:, 0]], 1)
-    thick = dice.uniform(0.13, 0.19)
-    best, light = torch.full_like(x + y, -9.0), torch.zeros_like(x + y)
-    fingers = 4 + (dice.choose((1, 1)) == 0).long()
-    for i in range(5):
-        spread = (i - 1.5) * 1.75 * thick * dice.uniform(0.95, 1.15)
-        base = centre + across * spread[:, None] - direction * 0.2
-        if i == 4:  # the thumb lies aside
-            tip = base + (direction * 0.3 + across * 0.8) * dice.uniform(0.4, 0.9)[:, None]
-        else:
-            tip = base + (direction + across * (0.12 * (i - 1.5) + 0.1 * dice.randn(1))) * (dice.uniform(0.6, 1.0)[:, None])
-        inside, height = _capsule(x, y, base, tip, thick * dice.uniform(0.85, 1.05))
-        inside = torch.where(per_sample(i < fingers), inside, -9.0)
-        nearer = inside > best
-        light, best = torch.where(nearer, height, light), torch.maximum(best, inside)
-    wrist = centre - direction * dice.uniform(1.2, 2.0)[:, None]
-    inside, height = _capsule(x, y, centre - direction * 0.45, wrist, 3.1 * thick)
-    nearer = inside > best
-    light, best = torch.where(nearer, 0.6 + 0.4 * height, light), torch.maximum(best, inside)
-    shade = 0.45 + 0.6 * light.clamp(0, 1) ** 0.7
-    tone = skin * torch.exp2(0.15 * dice.randn(1))
-    glove = dice.chance(0.08)[:, None]
-    tone = torch.where(glove, dice.colour(((0.85, 0.85, 0.85, 1), (0.35, 0.55, 0.8, 1), (0.06, 0.06, 0.06, 1))), tone)
-    warm = torch.stack([torch.full_like(shade, 1.03), shade**0.15, shade**0.25], 1)  # shadows between fingers are red
-    grain = 1 + 0.04 * dice.noise(24, 24, (x.shape[1], x.shape[2]) if x.shape[1] > 1 else (y.shape[1], x.shape[2]))
-    colour = tone[:, :, None, None] * shade[:, None] * warm * grain
-    assert len(colour) == n
-    return _enlarge(colour.clamp(0, 1), size), _enlarge((best / pixel + 0.5).clamp(0, 1)[:, None], size)
+def hand(pose: Pose, skin: Tensor, light: Tensor, size: int, dice: Dice) -> tuple[Tensor, Tensor]:
+    """Colour (B, 3, S, S) and alpha (B, 1, S, S) of hands before the mouth or on the cheek; skin (B, 3), light (B, 3) towards
+    it."""
+    colour, alpha = hands.hand(*_face_frame(pose, size, 2), skin, light, dice)
+    return _enlarge(colour, size), _enlarge(alpha, size)
 
 
 def thing(pose: Pose, size: int, dice: Dice) -> tuple[Tensor, Tensor]:

@@ -40,11 +40,29 @@ def test_dark_lenses_hide_both_eyes_with_one_colour() -> None:
 def test_hands_have_the_colour_of_the_skin_and_reach_the_lower_face() -> None:
     landmarks = head_landmarks()[None].expand(32, -1, -1)
     skin = torch.tensor([0.6, 0.4, 0.3]).expand(32, 3)
-    colour, alpha = occluders.hand(fit_pose(landmarks), skin, 256, _dice(32))
+    light = torch.tensor([0.1, -0.2, 0.3]).expand(32, 3)
+    colour, alpha = occluders.hand(fit_pose(landmarks), skin, light, 256, _dice(32))
     lower = alpha[:, 0, 120:240, 64:192].mean((1, 2))
     assert (lower > 0.03).float().mean() > 0.8
     tone = (colour * alpha).sum((2, 3)) / alpha.sum((2, 3))
     assert ((tone[:, 0] > tone[:, 1]) & (tone[:, 1] > tone[:, 2])).float().mean() > 0.7  # a few wear gloves
+
+
+def _one_hand(light: tuple[float, float, float]) -> tuple[torch.Tensor, torch.Tensor]:
+    landmarks = head_landmarks()[None].expand(16, -1, -1)
+    skin = torch.tensor([0.6, 0.4, 0.3]).expand(16, 3)
+    return occluders.hand(fit_pose(landmarks), skin, torch.tensor(light).expand(16, 3), 256, _dice(16))
+
+
+def test_fingers_are_brighter_on_the_side_of_the_light() -> None:
+    left, alpha = _one_hand((-0.6, 0.0, 0.2))
+    right, same = _one_hand((0.6, 0.0, 0.2))
+    assert torch.equal(alpha, same)
+    difference = (left - right).mean(1)
+    inside = alpha[:, 0] > 0.99
+    ends = alpha[:, 0].roll(4, 2) - alpha[:, 0].roll(-4, 2)  # positive where the hand ends to the right
+    assert difference[inside & (ends < -0.5)].mean() > 0.03
+    assert difference[inside & (ends > 0.5)].mean() < -0.03
 
 
 def test_dark_hair_beside_the_face_covers_the_sides_of_a_mask_and_light_hair_does_not() -> None:
