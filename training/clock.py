@@ -9,10 +9,14 @@ from typing import Any
 
 
 class Clock:
-    """Counts images against the budgets, measures the rate, and says when to stop."""
+    """Counts images against the budgets, measures the rate, and says when to stop.
 
-    def __init__(self, *, images: int, total_images: int, minutes: float) -> None:
-        self.images, self.total_images, self.minutes = images, total_images, minutes
+    minutes: of this start of the program; ``paced``, of the whole run, whose only budget they then are.
+    """
+
+    def __init__(self, *, images: int, total_images: int, minutes: float, paced: bool = False) -> None:
+        self.images, self.total_images, self.minutes, self.paced = images, total_images, minutes, paced
+        self.before = 0.0  # seconds of the run before this start of the program
         self.start, self.start_images = time.monotonic(), images
         self.waited = 0.0  # seconds spent on waiting for data
         self._last = (self.start, images, 0.0)  # when a line was last written, at how many images, waited till then
@@ -37,7 +41,14 @@ class Clock:
     @property
     def over(self) -> bool:
         """Whether a budget is spent or somebody wants an end."""
+        if self.paced:
+            return self.interrupted or self.progress >= 1
         return self.images >= self.total_images or self.interrupted or self.elapsed >= 60 * self.minutes
+
+    @property
+    def progress(self) -> float:
+        """The share 0..1 of the run's time that is spent, where it is paced by time."""
+        return min(1.0, (self.before + self.elapsed) / (60 * self.minutes))
 
     @property
     def elapsed(self) -> float:
@@ -61,6 +72,10 @@ class Clock:
 
     def line(self, means: dict[str, float], rate: float, waiting: float) -> str:
         """One line of progress with mean losses, rate, time left and the share of time that the data took."""
-        left = min((self.total_images - self.images) / max(rate, 1e-6), 60 * self.minutes - self.elapsed)
+        left = (
+            (1 - self.progress) * 60 * self.minutes
+            if self.paced
+            else min((self.total_images - self.images) / max(rate, 1e-6), 60 * self.minutes - self.elapsed)
+        )
         losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         return f"{self.images:>8d} images  {rate * 3600:6.0f}/h  left {left / 60:5.1f} min  data {waiting:3.0%}  {losses}"

@@ -1,7 +1,7 @@
 """The batches of a run: which images, with which randomness, made ahead where that keeps a GPU busy.
 
-The randomness of a batch depends on the seed and on its place among all images of the run alone. So a run goes on exactly where
-it stopped, whatever was made ahead, and two processes draw what one process with two batches a step would.
+The randomness of what is drawn depends on the seed and on its place among all images of the run alone. So a run goes on exactly
+where it stopped, whatever was made ahead, and two processes draw what one process with two batches a step would.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vidunmask.training.distributed import Team
 from vidunmask.training.pack import Order, Pack, on_device
 
 WHERE = ("auto", "disk", "memory", "device")
-# Rows of the pack and a seeded generator on the CPU, to what a step needs.
+# Rows of the pack and a seeded generator on the CPU, to what a step needs: tensors (B, ...), and things that go for all.
 Prepare = Callable[[np.ndarray, torch.Generator], tuple[Any, ...]]
 
 
@@ -38,17 +38,28 @@ class Batch:
 
 
 def draw_batches(
-    prepare: Prepare, order: Order, *, team: Team, batch: int, accumulate: int, seed: int, start: int, ahead: int
+    prepare: Prepare,
+    order: Order,
+    *,
+    team: Team,
+    batch: int,
+    accumulate: int,
+    seed: int,
+    start: int,
+    ahead: int,
+    together: int = 1,
 ) -> Iterator[Batch]:
     """Endless batches for this process from image ``start`` on; ``team`` and ``accumulate`` divide a step's ``batch`` images.
 
     ``ahead`` of them are made by a thread beside the step, on a GPU in a stream of its own; 0 makes each when it is asked for.
+    ``together`` steps are drawn at once and then handed out one by one: drawing is thousands of small operations whatever the
+    number of pictures, and a GPU is through with small ones before the processor has asked for the next.
     """
-    made = _make(prepare, order, team=team, batch=batch, accumulate=accumulate, seed=seed, start=start)
+    made = _make(prepare, order, team=team, batch=batch, accumulate=accumulate, seed=seed, start=start, together=together)
     if ahead == 0:
         yield from made
         return
-    with contextlib.closing(prefetch(made, ahead)) as coming:  # type: ignore[type-var]
+    with contextlib.closing(prefetch(made, max(ahead, together * accumulate))) as coming:  # type: ignore[type-var]
         for item in coming:
             if item.ready is not None:
                 stream = torch.cuda.current_stream(team.device)
@@ -59,19 +70,33 @@ def draw_batches(
             yield item
 
 
-def _make(prepare: Prepare, order: Order, *, team: Team, batch: int, accumulate: int, seed: int, start: int) -> Iterator[Batch]:
+def _make(
+    prepare: Prepare, order: Order, *, team: Team, batch: int, accumulate: int, seed: int, start: int, together: int
+) -> Iterator[Batch]:
     share = batch // (team.size * accumulate)
     cuda = team.device.type == "cuda"
     stream = torch.cuda.Stream(team.device) if cuda else None
+    first = start - (start // batch) % together * batch  # groups of steps begin at the same images wherever a run is resumed
     while True:
-        for index in range(accumulate):
-            position = start + (team.rank * accumulate + index) * share
-            generator = torch.Generator().manual_seed(_seed(seed, position))
-            with torch.cuda.stream(stream) if cuda else contextlib.nullcontext():  # type: ignore[attr-defined]
-                data = prepare(order.at(position, share), generator)
-                ready = stream.record_event() if stream is not None else None
-            yield Batch(start, data, generator, index == accumulate - 1, ready)
-        start += batch
+        groups: list[tuple[tuple[Any, ...], Any]] = []  # of each pass: what all its steps need
+        for step in range(together):
+            begin = first + step * batch
+            for index in range(accumulate):
+                offset = (team.rank * accumulate + index) * share
+                if step == 0:
+                    generator = torch.Generator().manual_seed(_seed(seed, first + offset))
+                    rows = np.concatenate([order.at(first + k * batch + offset, share) for k in range(together)])
+                    with torch.cuda.stream(stream) if cuda else contextlib.nullcontext():  # type: ignore[attr-defined]
+                        data = prepare(rows, generator)
+                        groups.append((data, stream.record_event() if stream is not None else None))
+                else:
+                    generator = torch.Generator().manual_seed(_seed(seed, begin + offset))
+                data, ready = groups[index]
+                if begin >= start:
+                    part = slice(step * share, (step + 1) * share)
+                    own = tuple(x[part] if isinstance(x, Tensor) else x for x in data) if together > 1 else data
+                    yield Batch(begin, own, generator, index == accumulate - 1, ready)
+        first += together * batch
 
 
 def _seed(seed: int, position: int) -> int:

@@ -1,4 +1,6 @@
-"""Hands before a face: fingers that are spread, closed, curled or pointing, lit as the face is, with sleeves and gloves.
+"""Hands before a face: fingers that are spread, closed, curled or pointing, lit as the face is, with dark sleeves.
+
+There are no gloves and no light sleeves: a network that has seen those before masks doubts masks of their colours.
 
 Lengths are in distances between the eyes. A finger is as thick as a quarter of that, a hand almost three long.
 """
@@ -13,9 +15,7 @@ from torch import Tensor
 from vidunmask.training.dice import Dice, per_sample
 
 BOTH = 0.25  # of the hands come in pairs
-GLOVED = 0.03  # few: what has the colour of masks and is none makes the network doubt masks of that colour
-GLOVES = ((0.85, 0.85, 0.85, 1.0), (0.35, 0.55, 0.8, 1.0), (0.06, 0.06, 0.06, 1.0))
-SLEEVES = ((0.1, 0.1, 0.12, 4.0), (0.8, 0.8, 0.82, 0.5), (0.16, 0.19, 0.3, 2.0), (0.35, 0.31, 0.28, 1.0))
+SLEEVES = ((0.1, 0.1, 0.12, 4.0), (0.16, 0.19, 0.3, 2.0), (0.35, 0.31, 0.28, 1.0))
 _LENGTHS = (0.9, 1.0, 0.94, 0.74)  # of the fingers, the middle one 1
 _KNUCKLES = (0.42, 0.72)  # along a finger
 _LOW = -9.0  # far outside of anything
@@ -44,15 +44,13 @@ def hand(x: Tensor, y: Tensor, pixel: Tensor, skin: Tensor, light: Tensor, dice:
     side there; skin (B, 3) the colour of the face; light (B, 3) towards the light.
     """
     tone = skin * torch.exp2(0.2 * dice.randn(1) + 0.04 * dice.randn(3))
-    glove = dice.chance(GLOVED)
-    tone = torch.where(glove[:, None], dice.colour(GLOVES), tone)
-    colour, alpha = _one(x, y, pixel, tone, glove, light, dice)
-    other, above = _one(-x, y, pixel, tone, glove, light * light.new_tensor((-1.0, 1.0, 1.0)), dice)
+    colour, alpha = _one(x, y, pixel, tone, light, dice)
+    other, above = _one(-x, y, pixel, tone, light * light.new_tensor((-1.0, 1.0, 1.0)), dice)
     above = above * dice.chance(BOTH)[:, None, None, None]
     return torch.lerp(colour, other, above), 1 - (1 - alpha) * (1 - above)
 
 
-def _one(x: Tensor, y: Tensor, pixel: Tensor, tone: Tensor, glove: Tensor, light: Tensor, dice: Dice) -> tuple[Tensor, Tensor]:
+def _one(x: Tensor, y: Tensor, pixel: Tensor, tone: Tensor, light: Tensor, dice: Dice) -> tuple[Tensor, Tensor]:
     """One hand, its thumb to the left of its fingers."""
     n, empty = dice.count, torch.zeros_like(x + y)
     knuckles = torch.stack([dice.uniform(-0.9, 0.9), dice.uniform(0.6, 1.9)], 1)
@@ -105,10 +103,8 @@ def _one(x: Tensor, y: Tensor, pixel: Tensor, tone: Tensor, glove: Tensor, light
     pores = 0.05 * dice.noise(64, 64, size)
     warm = torch.stack([torch.full_like(shade, 1.02), 0.8 + 0.2 * deep, 0.7 + 0.3 * deep], 1)  # between fingers skin is red
     skin = tone[:, :, None, None] * warm * relief.paint[:, None] * (1 + blotches + pores)
-    sleeve = (-v > wrist)[:, None] & dice.chance(0.4)[:, None, None, None]
-    cloth = dice.colour(SLEEVES, wild=0.1)[:, :, None, None] * (1 + 0.25 * dice.noise(14, 14, size))
-    plain = tone[:, :, None, None] * (1 + 0.1 * dice.noise(12, 12, size))
-    skin = torch.where(glove[:, None, None, None], plain, skin)
+    sleeve = (-v > wrist)[:, None] & dice.chance(0.3)[:, None, None, None]
+    cloth = dice.colour(SLEEVES, wild=0.0)[:, :, None, None] * (1 + 0.25 * dice.noise(14, 14, size))
     colour = torch.where(sleeve, cloth, skin) * (shade * (0.62 + 0.38 * deep**0.6))[:, None]
     assert len(colour) == n
     return colour.clamp(0, 1), (relief.inside / pixel + 0.5).clamp(0, 1)[:, None]

@@ -69,6 +69,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--jitter", type=float, default=1.0, metavar="F", help=jitter)
     grow = "px by which holes are widened at most, beside the mask they come of (default: %(default)s)"
     add("--grow", type=int, default=GROW, metavar="PX", help=grow)
+    camera = "how bad the cameras are that take the photos, 0 not at all to 1 as for the segmenter (default: %(default)s)"
+    add("--camera", type=float, default=0.0, metavar="0..1", help=camera)
     change = "another constructor argument of the network than its preset's, in JSON, such as modules=5"
     add("--set", action="append", default=[], metavar="NAME=VALUE", help=change)
     without = "a 3x3 convolution in place of CSAM (Table 3), or of the attention that another network has"
@@ -170,13 +172,19 @@ def preparation(
     size: int = 256,
     jitter: Jitter = JITTER,
     grow: int = GROW,
+    photograph: bool = False,
 ) -> Prepare:
-    """What a step works on, from rows of the pack: truth, mask, where the truth is known, and the box about the masks."""
+    """What a step works on, from rows of the pack: truth, mask, where the truth is known, and the box about the masks.
+
+    photograph: the truth is as the synthesizer's camera takes it.
+    """
 
     def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
         drawn = draw_batch(pack, rows, jitter=jitter, generator=generator, device=device)
         faces, landmarks, valid = turn_some(*drawn, generator, share=turn, jitter=jitter)
         truth, mask = draw_masks(faces, landmarks, synthesizer, generator, grow=grow)
+        if photograph:
+            truth = synthesizer.photograph(truth[:, None], generator)[:, 0]
         truth, mask, valid = shrink(truth, size), shrink_hole(mask, size), 1 - shrink_hole(1 - valid, size)
         return truth.contiguous(memory_format=torch.channels_last), mask, valid, region(mask)
 
@@ -215,6 +223,8 @@ def main(arguments: list[str] | None = None) -> Run:
     """Runs or resumes a training."""
     options = parse(arguments)
     check_size(options.size)
+    if not 0 <= options.camera <= 1:
+        raise UsageError(f"--camera {options.camera}: must lie from 0 to 1")
     team = Team(check_options(options))
     device = team.device
     log = log_to(options.run, team)
@@ -223,10 +233,19 @@ def main(arguments: list[str] | None = None) -> Run:
     layers = ("truth", "mask")  # what is read of a dataset with stored masks
     train, where = hold(open_pack(options.pack, "train", tiers=options.tiers, layers=layers), options.data, device)
     val = open_pack(options.pack, "val", layers=layers)
-    synthesizer = masks_for(train)
+    synthesizer = masks_for(train, camera=options.camera)
     order = Order(turned_more_often(train), seed=options.seed)
     jitter = JITTER.times(options.jitter)
-    prepare = preparation(train, synthesizer, device, turn=options.turn, size=options.size, jitter=jitter, grow=options.grow)
+    prepare = preparation(
+        train,
+        synthesizer,
+        device,
+        turn=options.turn,
+        size=options.size,
+        jitter=jitter,
+        grow=options.grow,
+        photograph=options.camera > 0,
+    )
 
     # --- network and objective ----------------------------------------------------------------------------------------
     method = methods.method(options.network)
@@ -261,13 +280,18 @@ def main(arguments: list[str] | None = None) -> Run:
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.precision == "bfloat16")
     for batch in run.batches(prepare):
         rate = learning_rate(
-            batch.images, base=options.lr, epoch=len(train), total=options.images, cooldown=options.cooldown, warmup=1000
+            run.position(batch),
+            base=options.lr,
+            epoch=len(train),
+            total=options.images,
+            cooldown=options.cooldown,
+            warmup=max(1000, 60 * options.batch),
         )
         for group in (group for each in optimizers for group in each.param_groups):
             group["lr"] = rate
 
         truth, mask, valid, box = batch.data
-        adversarial = objective.has_critics and batch.images >= options.adversarial_from
+        adversarial = objective.has_critics and run.position(batch) >= options.adversarial_from
 
         with autocast:
             made = forward(truth, mask)

@@ -99,7 +99,7 @@ class Run:
         """Resumes the run in ``options.run`` where there is one, whichever version of this program wrote its checkpoint."""
         self.options, self.average, self.order, self.team, self.log = options, average, order, team, log
         self.checkpoint = Checkpoint(options.run / "checkpoint.pt", {**parts, "average": average.network})
-        self.clock = Clock(images=0, total_images=options.images, minutes=options.minutes)
+        self.clock = Clock(images=0, total_images=options.images, minutes=options.minutes, paced=options.pace)
         self.watch = Watch(team)
         self.spent = 0.0  # seconds of training before this start of the program
         self.rates: list[tuple[float, float]] = []  # of every line: images/s, share of the time that the data took
@@ -111,6 +111,7 @@ class Run:
         if stored is not None:
             self.clock.images = self.clock.start_images = order.position = stored["images"]
             average.updates, self.spent = stored["updates"], stored["spent"]
+            self.clock.before = self.spent
             if "watch" in stored:
                 self.watch.load_state_dict(stored["watch"])
             log(f"resumed at {stored['images']} images")
@@ -137,6 +138,7 @@ class Run:
             seed=options.seed,
             start=clock.images,
             ahead=ahead,
+            together=options.together,
         )
         clock.listen()
         clock.skip()
@@ -155,6 +157,10 @@ class Run:
                     clock.waited += time.monotonic() - began
                     self.team.synchronise = batch.last
                     yield batch
+
+    def position(self, batch: Batch) -> float:
+        """Where a batch stands in the run's schedule of ``--images``: at its images, or with ``--pace`` at the time's share."""
+        return self.clock.progress * self.options.images if self.options.pace else batch.images
 
     def backward(self, loss: Tensor) -> None:
         """Adds the gradients of a batch's loss to those of its step."""
@@ -271,7 +277,7 @@ def start_from(network: nn.Module, source: str | None, *, kind: str, log: Callab
     log(f"started from {source}" + (f", fresh: {', '.join(layers)}" if layers else ""))
 
 
-def learning_rate(images: int, *, base: float, epoch: int, total: int, cooldown: int, warmup: int = 0) -> float:
+def learning_rate(images: float, *, base: float, epoch: int, total: int, cooldown: int, warmup: int = 0) -> float:
     """The rate after ``images`` images.
 
     Without a cooldown the paper's schedule (§4.2): ``base``, and from epoch 20 on 2e-6 less an epoch (``epoch`` images each).
@@ -281,7 +287,7 @@ def learning_rate(images: int, *, base: float, epoch: int, total: int, cooldown:
         return base * (images + 1) / warmup
     if cooldown:
         return base * min(1.0, max(0.0, (total - images) / cooldown))
-    return max(0.0, base - 2e-6 * max(0, images // epoch - 20))
+    return max(0.0, base - 2e-6 * max(0, int(images) // epoch - 20))
 
 
 def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, images: int) -> None:
@@ -296,6 +302,12 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
     add("--batch", type=int, default=batch, help="images a step, over all passes and processes (default: %(default)s)")
     add("--images", type=int, default=images, help="stop after so many images (default: %(default)s)")
     add("--minutes", type=float, default=1e9, help="stop after so much time, with a checkpoint")
+    add(
+        "--pace",
+        action="store_true",
+        help="make the whole run last --minutes, however many images that is: --images and what counts in them are then shares "
+        "of the time, for a machine whose speed is not known and whose end is",
+    )
     add("--lr", type=float, default=2e-4, help="base learning rate (default: %(default)s, the paper's)")
     add(
         "--cooldown",
@@ -311,6 +323,7 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
     add("--accumulate", type=int, default=1, help="passes a step, each over a part of --batch (default: %(default)s)")
     add("--data", choices=WHERE, default="auto", help="where the images are held (default: on the GPU, if they fit)")
     add("--ahead", type=int, help="batches made ahead by a thread beside the step (default: 2 on a GPU, else 0)")
+    add("--together", type=int, default=1, help="steps whose pictures are drawn at once, see feed.py (default: %(default)s)")
     add("--tensorboard", action="store_true", help="curves and sheets for TensorBoard, in the run's folder")
     add("--log-every", type=int, default=800, help="images between lines of the log (default: %(default)s)")
     add("--val-faces", type=int, help="evaluate on the first so many faces only")
@@ -322,7 +335,7 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
 
 def check_options(options: argparse.Namespace) -> torch.device:
     """Rejects options that cannot work, and returns the device."""
-    for name in ("batch", "images", "accumulate", "log_every", "evaluate_every"):
+    for name in ("batch", "images", "accumulate", "together", "log_every", "evaluate_every"):
         if getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: must be 1 or more")
     parts = options.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
@@ -330,6 +343,8 @@ def check_options(options: argparse.Namespace) -> torch.device:
         raise UsageError(f"--batch {options.batch}: cannot be shared equally by {parts} passes and processes; give a multiple")
     if options.ahead is not None and options.ahead < 0:
         raise UsageError(f"--ahead {options.ahead}: must not be negative")
+    if options.pace and options.minutes >= 1e9:
+        raise UsageError("--pace: needs --minutes, the time that the run is to take")
     if not 0 <= options.turn <= 1:
         raise UsageError(f"--turn {options.turn}: must lie from 0 to 1")
     if options.device == "cuda" and not torch.cuda.is_available():

@@ -174,7 +174,12 @@ def main(arguments: list[str] | None = None) -> Run:
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.precision == "bfloat16")
     for batch in run.batches(prepare):
         rate = learning_rate(
-            batch.images, base=options.lr, epoch=len(train), total=options.images, cooldown=options.cooldown, warmup=1000
+            run.position(batch),
+            base=options.lr,
+            epoch=len(train),
+            total=options.images,
+            cooldown=options.cooldown,
+            warmup=max(1000, 60 * options.batch),
         )
         for group in optimizer.param_groups:
             group["lr"] = rate

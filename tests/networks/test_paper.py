@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidunmask.networks import weights
@@ -35,6 +36,23 @@ def test_csam_is_equation_3():
     x = torch.randn(2, 8, 6, 5)
     volume = torch.nn.functional.conv3d(x[:, None], module.conv.weight, module.conv.bias, padding=1)[:, 0]  # eq. 2
     torch.testing.assert_close(module(x), 0.7 * torch.sigmoid(volume) * x + x)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels", [1, 2, 7])
+def test_csam_is_the_same_as_a_convolution_from_all_channels_to_all(channels):
+    module = ChannelSpatialAttention()
+    x = torch.randn(2, channels, 6, 5)
+    volume = module.conv(x[:, None])[:, 0]
+    torch.testing.assert_close(F.conv2d(x, module.banded(channels), module.conv.bias.expand(channels), padding=1), volume)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_csam_on_a_gpu_is_csam_on_a_processor():
+    module = ChannelSpatialAttention()
+    torch.nn.init.ones_(module.beta)
+    x = torch.randn(2, 8, 6, 5)
+    torch.testing.assert_close(module.cuda()(x.cuda()).cpu(), module.cpu()(x), rtol=1e-3, atol=1e-3)
 
 
 def test_csam_starts_as_the_identity_and_learns_to_leave_it():

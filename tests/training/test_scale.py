@@ -108,6 +108,69 @@ def test_batches_are_the_same_made_ahead_from_memory_as_made_in_time_from_disk(p
         torch.testing.assert_close(batches("memory", ahead=3, seed=1), plain, **tolerance)
 
 
+def test_a_run_whose_pictures_are_drawn_for_several_steps_at_once_goes_on_to_the_bit(pack, vgg, tmp_path):
+    extra = {**critics(vgg), "together": 3, "accumulate": 2, "close_ups": 0.5}
+    inpainter.main(options(pack, tmp_path / "whole", images=28, **extra))
+    for images in (8, 20, 28):  # the second of three, the last of three
+        inpainter.main(options(pack, tmp_path / "parts", images=images, **extra))
+    assert_same(tmp_path / "whole", tmp_path / "parts", parts=("network", "average", "optimizer", "critics"))
+
+
+def test_steps_drawn_together_share_the_pictures_out_in_their_order(pack):
+    drawn = []
+
+    def prepare(rows, generator):
+        drawn.append(rows.tolist())
+        return torch.from_numpy(rows.copy()), "for all"
+
+    def batches(order, together, count):
+        how = {"team": Team(torch.device("cpu")), "batch": 4, "accumulate": 2, "seed": 0, "start": 4, "ahead": 0}
+        with contextlib.closing(draw_batches(prepare, order, together=together, **how)) as made:
+            return [next(made) for _ in range(count)]
+
+    rows = open_pack(pack, "train").rows
+    one, three = batches(Order(rows, seed=0), 1, 10), batches(Order(rows, seed=0), 3, 10)
+    assert [batch.data[0].tolist() for batch in three] == [batch.data[0].tolist() for batch in one]
+    assert [batch.images for batch in three] == [4, 4, 8, 8, 12, 12, 16, 16, 20, 20]
+    assert [batch.last for batch in three] == [False, True] * 5
+    assert {batch.data[1] for batch in three} == {"for all"}
+    assert [len(rows) for rows in drawn] == [2] * 10 + [6] * 4
+
+
+def test_a_paced_run_takes_its_time_and_ends_at_rest(pack, tmp_path, monkeypatch):
+    rates = []
+    real = loop.learning_rate
+    monkeypatch.setattr(segmenter, "learning_rate", lambda at, **how: rates.append(real(at, **how)) or rates[-1])
+    paced = {"pace": True, "images": 10**6, "cooldown": 10**6 - 2000, "lr": 1e-3}
+    run = segmenter.main(options(pack, tmp_path / "run", minutes=0.05, **paced))
+    assert run.clock.progress == 1
+    assert 3 <= run.clock.elapsed < 60
+    assert len(rates) > 3
+    assert max(rates) == max(rates[:3])  # from there it falls
+    assert rates[-1] < 0.5 * max(rates)
+    again = segmenter.main(options(pack, tmp_path / "run", minutes=0.05, **paced))
+    assert again.clock.images == run.clock.images  # the time of the run was spent
+
+
+def test_a_pace_without_a_time_is_refused(pack, tmp_path):
+    with pytest.raises(UsageError, match="--pace: needs --minutes"):
+        segmenter.main(options(pack, tmp_path / "run", pace=True))
+
+
+def test_an_inpainter_may_learn_from_bad_cameras(pack, vgg):
+    cpu = torch.device("cpu")
+    train = open_pack(pack, "train")
+    truths = []
+    for camera in (0.0, 1.0):
+        prepare = inpainter.preparation(train, masks_for(train, camera=camera), cpu, turn=0.0, photograph=camera > 0)
+        truths.append(prepare(train.rows[:4], torch.Generator().manual_seed(0))[0])
+    assert truths[1].shape == truths[0].shape
+    assert (truths[1] - truths[0]).abs().mean() > 0.01
+    assert 0 <= truths[1].min() <= truths[1].max() <= 1
+    with pytest.raises(UsageError, match=r"--camera 2\.0: must lie from 0 to 1"):
+        inpainter.main(options("pack", "run", camera=2.0, vgg=vgg))
+
+
 def test_a_checkpoint_of_an_earlier_version_goes_on(pack, tmp_path):
     segmenter.main(options(pack, tmp_path / "run", images=8))
     state = stored(tmp_path / "run")

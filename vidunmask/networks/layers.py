@@ -61,6 +61,9 @@ class ChannelSpatialAttention(nn.Module):
 
     The 3 x 3 x 3 convolution runs over channels, rows and columns as one volume (Niu et al., HAN, ECCV 2020). The learned beta
     starts at 0, so that the module starts as the identity.
+
+    GPU libraries have no good kernel for volumes of a single channel. There it runs as a 3 x 3 convolution from all channels to
+    all, whose weights are zero but for a channel and its two neighbours: more arithmetic, of a kind that matrix units do.
     """
 
     def __init__(self) -> None:
@@ -69,8 +72,19 @@ class ChannelSpatialAttention(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        attention = self.conv(x.unsqueeze(1)).squeeze(1)  # (B, 1, C, H, W) -> (B, C, H, W)
+        if x.is_cuda:
+            assert self.conv.bias is not None
+            attention = F.conv2d(x, self.banded(x.shape[1]), self.conv.bias.expand(x.shape[1]), padding=1)
+        else:
+            attention = self.conv(x.unsqueeze(1)).squeeze(1)  # (B, 1, C, H, W) -> (B, C, H, W)
         return self.beta * torch.sigmoid(attention) * x + x
+
+    def banded(self, channels: int) -> Tensor:
+        """The weights (C, C, 3, 3) of the convolution over rows and columns that is the same as the one over the volume."""
+        kernel = self.conv.weight[0, 0]  # (3, 3, 3), the first axis from the channel before to the one behind
+        ones = kernel.new_ones(channels)
+        near = torch.stack([torch.diag(ones[1:], -1), torch.diag(ones), torch.diag(ones[1:], 1)])  # (3, C, C)
+        return torch.einsum("doi,dhw->oihw", near, kernel)
 
 
 class PlainAttention(nn.Module):
