@@ -18,6 +18,7 @@ from vidunmask.flow import tap
 from vidunmask.stages.holes import MaskSmoother, guide_of, hole_of
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.observe import Observer
+from vidunmask.stages.owners import shared_out
 from vidunmask.stages.wearing import MaskWearing, Thresholds, WearingPast, lower_face
 from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces, KnownFace
 
@@ -216,8 +217,9 @@ def _segment(
     for group in _gather(crops, min_faces=min_faces, max_frames=max_frames):
         faces = [crop for item in group for crop in item.faces]
         done: deque[Segmented] = deque()
-        probabilities = unmasker.segment([crop.image for crop in faces]) if faces else ()
-        for crop, probability in zip(faces, probabilities, strict=True):
+        raw = deque(unmasker.segment([crop.image for crop in faces]) if faces else ())
+        owned = [p for item in group for p in shared_out([raw.popleft() for _ in item.faces], item.faces)]
+        for crop, probability in zip(faces, owned, strict=True):
             failed = not np.isfinite(probability).all()
             if failed:
                 probability = np.zeros_like(probability)
