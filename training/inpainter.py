@@ -10,6 +10,7 @@ trained for, which is their objective; data, budget, averaging and evaluation ar
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     supervision.add_argument("--local-supervision", action="store_true", help=local)
     jitter = "times the crop's error in shift, scale and angle, 1 as large as the tracker's (default: %(default)s)"
     add("--jitter", type=float, default=1.0, metavar="F", help=jitter)
+    bend = "px by which places of a photo are moved about, smoothly, to make other faces of it (default: %(default)s)"
+    add("--bend", type=float, default=0.0, metavar="PX", help=bend)
     grow = "px by which holes are widened at most, beside the mask they come of (default: %(default)s)"
     add("--grow", type=int, default=GROW, metavar="PX", help=grow)
     camera = "how bad the cameras are that take the photos, 0 not at all to 1 as for the segmenter (default: %(default)s)"
@@ -83,7 +86,7 @@ def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
 
     Raises UsageError for an option that it does not have or that cannot be used.
     """
-    for name in ("jitter", "grow"):
+    for name in ("jitter", "bend", "grow"):
         if getattr(options, name) < 0:
             raise UsageError(f"--{name} {getattr(options, name)}: must not be negative")
     method = methods.method(options.network)
@@ -235,7 +238,7 @@ def main(arguments: list[str] | None = None) -> Run:
     val = open_pack(options.pack, "val", layers=layers)
     synthesizer = masks_for(train, camera=options.camera)
     order = Order(turned_more_often(train), seed=options.seed)
-    jitter = JITTER.times(options.jitter)
+    jitter = dataclasses.replace(JITTER.times(options.jitter), bend=options.bend)
     prepare = preparation(
         train,
         synthesizer,

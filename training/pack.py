@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from vidunmask.types import FloatArray
 
 MARGIN = 16  # px on each side of the crop: what jitter may use up
 SIDE = geometry.CROP_SIZE + 2 * MARGIN
+KNOTS = 5  # a side of the lattice of `Jitter.bend`: one every 64 px
+ASLANT = 0.25  # times as much bend that is not the same on both sides of the face
 
 
 class Images(Protocol):
@@ -99,22 +102,35 @@ def open_pack(folder: Path | str, split: str, *, tiers: str = "ABC", layers: Seq
 
 @dataclass(frozen=True, slots=True)
 class Jitter:
-    """Standard deviations of the crop's error, as large as the tracker's on real faces (mask on against mask off)."""
+    """Standard deviations of the crop's error, as large as the tracker's on real faces (mask on against mask off).
+
+    ``bend`` is no error: it moves the knots of a lattice over the face about, smoothly between them and mostly alike on
+    both sides, and so makes other faces of a photo, with a broader jaw or a shorter nose.
+    """
 
     shift: float = 3.0  # px of the 256 px crop
     scale: float = 0.035  # natural logarithm
     angle: float = 0.045  # radians
     flip: bool = True
+    bend: float = 0.0  # px of the 256 px crop
 
     def times(self, factor: float) -> Jitter:
-        """As much more error, mirrored as often."""
-        return Jitter(self.shift * factor, self.scale * factor, self.angle * factor, self.flip)
+        """As much more error, mirrored and bent as before."""
+        return dataclasses.replace(self, shift=self.shift * factor, scale=self.scale * factor, angle=self.angle * factor)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Errors of ``count`` crops: scale (count,) as a factor, angle (count,) and shift (count, 2), drawn on the CPU."""
         noise = torch.randn(count, 4, generator=generator)
         scale = torch.exp(noise[:, 0].clamp(-2, 2) * self.scale)
         return scale, noise[:, 1].clamp(-2, 2) * self.angle, noise[:, 2:].clamp(-2.5, 2.5) * self.shift
+
+    def draw_bend(self, count: int, generator: torch.Generator) -> Tensor | None:
+        """Where the knots of (count, 2, 7, 7) lattices over the crops go, x and y in px; None without any ``bend``."""
+        if self.bend == 0:
+            return None
+        knots = torch.randn(count, 2, KNOTS, KNOTS, generator=generator).clamp(-2, 2) * self.bend
+        mirrored = knots.flip(3) * torch.tensor([-1.0, 1.0])[:, None, None]
+        return ((knots + mirrored) + ASLANT * (knots - mirrored)) * 0.5**0.5
 
 
 STILL = Jitter(shift=0.0, scale=0.0, angle=0.0, flip=False)
@@ -141,12 +157,18 @@ def draw_batch(
     # normalised coordinates run over -1..1 between the outer edges (align_corners=False)
     theta = torch.cat([linear * (size / pack.side), (shift * 2 / pack.side)[:, :, None]], dim=2).to(device)
     grid = F.affine_grid(theta, [count, 1, size, size], align_corners=False)
+    knots = jitter.draw_bend(count, generator)
+    if knots is not None:
+        bent = F.interpolate(knots.to(device), size=(size, size), mode="bicubic", align_corners=True)
+        grid = grid + torch.einsum("bij,bjhw->bhwi", linear.to(device), bent) * (2 / pack.side)
     crops = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     centre_pack, centre_crop = (pack.side - 1) / 2, (size - 1) / 2
     inverse = torch.linalg.inv(linear)
     points = torch.from_numpy(pack.landmarks[rows]).float()
     points = (points - centre_pack - shift[:, None]) @ inverse.transpose(1, 2) + centre_crop
+    if knots is not None:
+        points = _bent(points, knots, size)
     points = torch.where(flip[:, None, None], points[:, MIRROR68], points)
 
     pixels = grid * (pack.side / 2) + centre_pack  # (B, S, S, 2) pack pixels
@@ -155,6 +177,16 @@ def draw_batch(
     limit = torch.from_numpy(pack.photo_size[rows][:, ::-1].copy()).float().to(device)[:, None, None]
     inside = (photo > -0.5) & (photo < limit - 0.5) & (grid.abs() <= 1)
     return crops, points.to(device), inside.all(dim=3).float()[:, None]
+
+
+def _bent(points: Tensor, knots: Tensor, size: int) -> Tensor:
+    """Where points (B, N, 2) of a crop lie once it is bent by a lattice (B, 2, K, K): what is at q then was at q + bend(q)."""
+    there = points
+    for _ in range(4):
+        place = there * (2 / (size - 1)) - 1
+        by = F.grid_sample(knots, place[:, :, None], mode="bicubic", padding_mode="border", align_corners=True)
+        there = points - by[..., 0].transpose(1, 2)
+    return there
 
 
 def on_device(pixels: np.ndarray | Tensor, device: torch.device | str) -> Tensor:

@@ -58,7 +58,8 @@ def test_a_still_crop_is_the_middle_of_the_pack(pack):
     assert valid.min() == 1
 
 
-def test_landmarks_stay_on_the_face_through_jitter_and_mirror(pack):
+@pytest.mark.parametrize("bend", [0.0, 5.0])
+def test_landmarks_stay_on_the_face_through_jitter_and_mirror(pack, bend):
     images = np.load(pack / "images.npy")
     table = dict(np.load(pack / "faces.npz"))
     images[:] = 0
@@ -68,12 +69,26 @@ def test_landmarks_stay_on_the_face_through_jitter_and_mirror(pack):
     np.save(pack / "images.npy", images)
     faces = open_pack(pack, "train")
     generator = torch.Generator().manual_seed(5)
-    crops, landmarks, _ = draw_batch(faces, faces.rows, jitter=Jitter(shift=4, scale=0.08, angle=0.1), generator=generator)
+    jitter = Jitter(shift=4, scale=0.08, angle=0.1, bend=bend)
+    crops, landmarks, _ = draw_batch(faces, faces.rows, jitter=jitter, generator=generator)
     for crop, points in zip(crops, landmarks, strict=True):
         assert points[36, 0] < points[45, 0]  # still the one on the picture's left
         for point in points[[36, 45]]:
             x, y = point.round().long().tolist()
             assert crop[0, y - 1 : y + 2, x - 1 : x + 2].mean() > 0.6
+
+
+def test_bent_faces_have_other_proportions_on_both_sides_alike(pack):
+    faces = open_pack(pack, "train")
+    landmarks = {}
+    for bend in (0.0, 5.0):
+        still = Jitter(shift=0, scale=0, angle=0, flip=False, bend=bend)
+        _, landmarks[bend], _ = draw_batch(faces, faces.rows, jitter=still, generator=torch.Generator().manual_seed(0))
+    moved = landmarks[5.0] - landmarks[0.0]
+    assert 1 < moved.norm(dim=2).mean() < 15
+    knots = Jitter(bend=5.0).draw_bend(64, torch.Generator().manual_seed(0))
+    mirrored = knots.flip(3) * torch.tensor([-1.0, 1.0])[:, None, None]
+    assert 0 < (knots - mirrored).std() < 0.3 * (knots + mirrored).std()
 
 
 def test_turned_faces_come_more_often(pack):

@@ -1,4 +1,4 @@
-"""Whose mask is it? Where heads are close together a crop shows the neighbour's mask too, and each face may only lose its own."""
+"""Whose mask is it? Where heads are close together a crop shows the neighbour's mask too; each face may only lose its own."""
 
 from __future__ import annotations
 
