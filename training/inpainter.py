@@ -27,7 +27,7 @@ from vidunmask.training import losses, methods, metrics
 from vidunmask.training.completion import Completion, Trainable
 from vidunmask.training.distributed import Team
 from vidunmask.training.feed import Prepare, hold
-from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to, start_from
+from vidunmask.training.loop import Average, Run, add_options, check_options, export, log_to, start_from
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.objectives import Objective, Supervision, Target
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
@@ -282,14 +282,7 @@ def main(arguments: list[str] | None = None) -> Run:
     # --- the loop -----------------------------------------------------------------------------------------------------
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.precision == "bfloat16")
     for batch in run.batches(prepare):
-        rate = learning_rate(
-            run.position(batch),
-            base=options.lr,
-            epoch=len(train),
-            total=options.images,
-            cooldown=options.cooldown,
-            warmup=max(1000, 60 * options.batch),
-        )
+        rate = run.learning_rate(batch, epoch=len(train))
         for group in (group for each in optimizers for group in each.param_groups):
             group["lr"] = rate
 

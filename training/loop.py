@@ -162,6 +162,14 @@ class Run:
         """Where a batch stands in the run's schedule of ``--images``: at its images, or with ``--pace`` at the time's share."""
         return self.clock.progress * self.options.images if self.options.pace else batch.images
 
+    def learning_rate(self, batch: Batch, *, epoch: int) -> float:
+        """The rate of the step that a batch belongs to; an epoch has ``epoch`` images."""
+        options = self.options
+        warmup = max(1000, 60 * options.batch)
+        return learning_rate(
+            self.position(batch), base=options.lr, epoch=epoch, total=options.images, cooldown=options.cooldown, warmup=warmup
+        )
+
     def backward(self, loss: Tensor) -> None:
         """Adds the gradients of a batch's loss to those of its step."""
         (loss / self.options.accumulate if self.options.accumulate > 1 else loss).backward()  # type: ignore[no-untyped-call]

@@ -18,7 +18,7 @@ from vidunmask.networks import weights
 from vidunmask.training import metrics
 from vidunmask.training.distributed import Team
 from vidunmask.training.feed import Prepare, hold
-from vidunmask.training.loop import Average, Run, add_options, check_options, export, learning_rate, log_to, start_from
+from vidunmask.training.loop import Average, Run, add_options, check_options, export, log_to, start_from
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
 from vidunmask.training.stored import masks_for
@@ -173,14 +173,7 @@ def main(arguments: list[str] | None = None) -> Run:
     # --- the loop -----------------------------------------------------------------------------------------------------
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.precision == "bfloat16")
     for batch in run.batches(prepare):
-        rate = learning_rate(
-            run.position(batch),
-            base=options.lr,
-            epoch=len(train),
-            total=options.images,
-            cooldown=options.cooldown,
-            warmup=max(1000, 60 * options.batch),
-        )
+        rate = run.learning_rate(batch, epoch=len(train))
         for group in optimizer.param_groups:
             group["lr"] = rate
 

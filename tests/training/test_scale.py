@@ -140,7 +140,7 @@ def test_steps_drawn_together_share_the_pictures_out_in_their_order(pack):
 def test_a_paced_run_takes_its_time_and_ends_at_rest(pack, tmp_path, monkeypatch):
     rates = []
     real = loop.learning_rate
-    monkeypatch.setattr(segmenter, "learning_rate", lambda at, **how: rates.append(real(at, **how)) or rates[-1])
+    monkeypatch.setattr(loop, "learning_rate", lambda at, **how: rates.append(real(at, **how)) or rates[-1])
     paced = {"pace": True, "images": 10**6, "cooldown": 10**6 - 2000, "lr": 1e-3}
     run = segmenter.main(options(pack, tmp_path / "run", minutes=0.05, **paced))
     assert run.clock.progress == 1
