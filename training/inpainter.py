@@ -28,7 +28,7 @@ from vidunmask.training.completion import Completion, Trainable
 from vidunmask.training.distributed import Team
 from vidunmask.training.feed import Prepare, hold
 from vidunmask.training.loop import Average, Run, add_options, check_options, export, log_to, start_from
-from vidunmask.training.masked_faces import MaskSynthesizer
+from vidunmask.training.masked_faces import KINDS, MaskSynthesizer
 from vidunmask.training.objectives import Objective, Supervision, Target
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
 from vidunmask.training.sizes import add_size, check_size, shrink, shrink_hole
@@ -38,6 +38,7 @@ from vidunmask.training.turn import turn_some
 NETWORK = "gated_mcsam"
 JITTER = Jitter()
 GROW = 10  # px
+DRAWN_KINDS = [kind for kind in KINDS if kind not in ("none", "template")]
 WEIGHTS = ("reconstruction", "perceptual", "style", "adversarial")  # that have a flag of their own
 
 
@@ -134,20 +135,35 @@ def make_objective(options: argparse.Namespace, method: methods.Method, device: 
     return objective
 
 
+def sees_masks(network: nn.Module) -> bool:
+    """Whether a network sees the pixels of the face mask, as the paper's does, instead of hiding them from itself."""
+    return not getattr(network, "hide_masked", True)
+
+
 def draw_masks(
-    images: Tensor, landmarks: Tensor, synthesizer: MaskSynthesizer, generator: torch.Generator, *, grow: int
-) -> tuple[Tensor, Tensor]:
-    """Truth (B, 3, S, S) and binary mask (B, 1, S, S) for a batch of faces, the masks widened by up to ``grow`` pixels.
+    images: Tensor, landmarks: Tensor, synthesizer: MaskSynthesizer, generator: torch.Generator, *, grow: int, seen: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Truth (B, 3, S, S), binary mask (B, 1, S, S) and masked face (B, 3, S, S) for a batch, the masks widened by up to
+    ``grow`` pixels.
 
     The pipeline widens the segmented mask before it inpaints, so that no rim of fabric is left; training sees widened masks
-    too.
+    too. With ``seen`` the masks are of cloth and the synthesizer's camera takes both pictures; otherwise they are shapes of
+    one colour.
     """
-    made = synthesizer(images, landmarks, generator, shapes_only=True)
+    if seen:
+        made = synthesizer(images, landmarks, generator, kinds=DRAWN_KINDS)
+    else:
+        made = synthesizer(images, landmarks, generator, shapes_only=True)
     mask = (made.mask > 0.5).float()
     if grow:
         radius = int(torch.randint(1, grow + 1, (1,), generator=generator))
         mask = F.max_pool2d(mask, 2 * radius + 1, stride=1, padding=radius)
-    return made.truth, mask
+    return made.truth, mask, made.masked
+
+
+def hidden(truth: Tensor, mask: Tensor) -> Tensor:
+    """What a network is shown that is not to see masks: the face (B, 3, S, S), grey under the mask (B, 1, S, S)."""
+    return losses.compose(truth, torch.full_like(truth, 0.5), mask)
 
 
 def region(mask: Tensor, *, margin: int = 16, multiple: int = 16) -> tuple[slice, slice]:
@@ -176,20 +192,24 @@ def preparation(
     jitter: Jitter = JITTER,
     grow: int = GROW,
     photograph: bool = False,
+    seen: bool = False,
 ) -> Prepare:
-    """What a step works on, from rows of the pack: truth, mask, where the truth is known, and the box about the masks.
+    """What a step works on, from rows of the pack: truth, mask, what the network is shown, where the truth is known, and the
+    box about the masks.
 
-    photograph: the truth is as the synthesizer's camera takes it.
+    photograph: the truth is as the synthesizer's camera takes it. seen: the network sees the cloth of the masks.
     """
 
     def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
         drawn = draw_batch(pack, rows, jitter=jitter, generator=generator, device=device)
         faces, landmarks, valid = turn_some(*drawn, generator, share=turn, jitter=jitter)
-        truth, mask = draw_masks(faces, landmarks, synthesizer, generator, grow=grow)
-        if photograph:
+        truth, mask, masked = draw_masks(faces, landmarks, synthesizer, generator, grow=grow, seen=seen)
+        if photograph and not seen:
             truth = synthesizer.photograph(truth[:, None], generator)[:, 0]
         truth, mask, valid = shrink(truth, size), shrink_hole(mask, size), 1 - shrink_hole(1 - valid, size)
-        return truth.contiguous(memory_format=torch.channels_last), mask, valid, region(mask)
+        shown = shrink(masked, size) if seen else hidden(truth, mask)
+        truth, shown = (picture.contiguous(memory_format=torch.channels_last) for picture in (truth, shown))
+        return truth, mask, shown, valid, region(mask)
 
     return prepare
 
@@ -203,13 +223,15 @@ def evaluate(
     sums: dict[str, list[Tensor]] = {name: [] for name in ("psnr", "ssim", "l1", "psnr_masked", "l1_masked")}
     rows = pack.rows[: limit or None]
     sheet: list[Tensor] = []
+    seen = sees_masks(network)
     network.eval()
     for start in range(0, len(rows), 16):
         images, landmarks, _ = draw_batch(pack, rows[start : start + 16], jitter=STILL, generator=generator, device=device)
-        truth, mask = draw_masks(images, landmarks, synthesizer, generator, grow=0)
+        truth, mask, masked = draw_masks(images, landmarks, synthesizer, generator, grow=0, seen=seen)
         truth, mask = shrink(truth, size), shrink_hole(mask, size)
+        shown = shrink(masked, size) if seen else hidden(truth, mask)
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            fill = network(truth, mask)
+            fill = network(shown, mask)
         result = losses.compose(truth, fill.float(), mask)
         sums["psnr"].append(metrics.psnr(result, truth))
         sums["ssim"].append(metrics.ssim(result, truth))
@@ -232,8 +254,12 @@ def main(arguments: list[str] | None = None) -> Run:
     device = team.device
     log = log_to(options.run, team)
 
-    # --- data ---------------------------------------------------------------------------------------------------------
-    layers = ("truth", "mask")  # what is read of a dataset with stored masks
+    # --- network and data ---------------------------------------------------------------------------------------------
+    method = methods.method(options.network)
+    settings = arguments_of(options)
+    network = weights.channels_last(method.build(settings).to(device))
+    seen = sees_masks(network)
+    layers = ("truth", "mask", "masked") if seen else ("truth", "mask")  # what is read of a dataset with stored masks
     train, where = hold(open_pack(options.pack, "train", tiers=options.tiers, layers=layers), options.data, device)
     val = open_pack(options.pack, "val", layers=layers)
     synthesizer = masks_for(train, camera=options.camera)
@@ -248,12 +274,10 @@ def main(arguments: list[str] | None = None) -> Run:
         jitter=jitter,
         grow=options.grow,
         photograph=options.camera > 0,
+        seen=seen,
     )
 
-    # --- network and objective ----------------------------------------------------------------------------------------
-    method = methods.method(options.network)
-    settings = arguments_of(options)
-    network = weights.channels_last(method.build(settings).to(device))
+    # --- objective ----------------------------------------------------------------------------------------------------
     start_from(network, options.start_from, kind=method.kind, log=log)
     average = Average(network, decay=options.ema)
     objective = make_objective(options, method, device)
@@ -286,11 +310,11 @@ def main(arguments: list[str] | None = None) -> Run:
         for group in (group for each in optimizers for group in each.param_groups):
             group["lr"] = rate
 
-        truth, mask, valid, box = batch.data
+        truth, mask, shown, valid, box = batch.data
         adversarial = objective.has_critics and run.position(batch) >= options.adversarial_from
 
         with autocast:
-            made = forward(truth, mask)
+            made = forward(shown, mask)
             judgement = objective.judge(made, Target(truth, mask, valid, box, batch.generator), adversarial=adversarial)
         terms = dict(judgement.terms)
         run.backward(judgement.total)

@@ -7,9 +7,11 @@ import torch
 from vidunmask import geometry
 from vidunmask.errors import InputError
 from vidunmask.networks import weights
+from vidunmask.networks.inpainters.gated_mcsam import GatedMCSAM
 from vidunmask.training import inpainter, segmenter
 from vidunmask.training.head_surface import HEAD
 from vidunmask.training.pack import MARGIN, SIDE, STILL, Jitter, Order, build_pack, draw_batch, open_pack, turned_more_often
+from vidunmask.training.stored import masks_for
 
 COUNT = 12  # faces of the made-up pack, see conftest.py
 
@@ -111,6 +113,44 @@ def test_order_visits_every_face_once_an_epoch_and_resumes():
     again = Order(rows, seed=1)
     again.position = 8
     assert again.take(4).tolist() == first[2].tolist()
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_network_is_never_shown_what_it_is_to_find_out(seen, pack):
+    faces = open_pack(pack, "train")
+    cpu = torch.device("cpu")
+    prepare = inpainter.preparation(faces, masks_for(faces, camera=0.0), cpu, turn=0.0, grow=0, seen=seen)
+    truth, mask, shown, _, _ = prepare(faces.rows, torch.Generator().manual_seed(0))
+    hole = mask.expand_as(truth) > 0.5
+    assert hole.float().mean() > 0.05
+    assert (shown - truth).abs()[hole].mean() > 0.1
+    assert (shown - truth).abs()[~hole].mean() < 0.02  # a shadow where cloth is drawn
+    spread = shown.where(mask > 0.5, torch.nan).flatten(1)
+    assert all(bool(face[~face.isnan()].std() > 0.01) is seen for face in spread)  # cloth has folds and light
+
+
+def test_the_papers_network_learns_from_cloth_and_the_small_ones_from_shapes():
+    presets = weights.presets("inpainter", "gated_mcsam")
+    sees = {name: inpainter.sees_masks(weights.build("inpainter", "gated_mcsam", presets[name])) for name in presets}
+    assert sees == {"paper": True, "compact": False, "tiny": False}
+
+
+def test_a_network_that_sees_masks_is_trained_and_evaluated_on_masked_faces(pack, vgg, tmp_path):
+    seen = []
+    inside = GatedMCSAM.forward
+
+    def spy(self, image, mask):
+        seen.append((image, mask))
+        return inside(self, image, mask)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GatedMCSAM, "forward", spy)
+        more = {"vgg": vgg, "feature_scale": 0.5, "weight_adversarial": 0, "set": "hide_masked=false"}
+        run = inpainter.main(options(pack, tmp_path / "run", images=4, **more))
+    assert run.clock.images == 4
+    assert len(seen) == 3  # two steps and one evaluation
+    for image, mask in seen:
+        assert all((face[:, hole[0] > 0.5].std() > 0.01) for face, hole in zip(image, mask, strict=True))
 
 
 @pytest.mark.parametrize("program", [segmenter, inpainter], ids=["segmenter", "inpainter"])

@@ -40,8 +40,9 @@ class GatedMCSAM(nn.Module):
     widths: channels of the four encoder layers. strides: of each, 1 or 2; S must be divisible by unshuffle times their product.
     unshuffle: space-to-depth factor in front, and depth-to-space behind. coordinates: adds x and y in -1..1 as input, since
     crops are aligned. hide_masked: replaces the masked pixels by mid-grey before the first layer, so that the look of a face
-    mask cannot leak into the fill (the paper leaves them in). attention=False is the ablation of Table 3. normalisation: of the
-    features of the gated convolutions, one of NORMALISATIONS; the paper has none.
+    mask cannot leak into the fill (the paper leaves them in; such a network is trained on masks of cloth, not on their shapes).
+    attention=False is the ablation of Table 3. normalisation: of the features of the gated convolutions, one of NORMALISATIONS;
+    the paper has none.
     """
 
     def __init__(
