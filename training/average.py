@@ -19,8 +19,8 @@ from vidunmask.errors import UsageError, VidunmaskError, WeightsError
 from vidunmask.networks import weights
 
 
-def average(files: Sequence[str | Path], out: Path, *, shares: Sequence[float] | None = None) -> str:
-    """Writes the weighted mean of the tensors of ``files`` in half precision; returns the SHA-256 of it.
+def average(files: Sequence[str | Path], out: Path, *, shares: Sequence[float] | None = None, store: str = "float16") -> str:
+    """Writes the weighted mean of the tensors of ``files`` as numbers of ``store``; returns the SHA-256 of it.
 
     ``shares`` are scaled to sum to 1 and equal by default. Raises UsageError for shares that do not fit the files and
     WeightsError for files that do not hold the same network.
@@ -60,7 +60,7 @@ def average(files: Sequence[str | Path], out: Path, *, shares: Sequence[float] |
         network=first.network,
         arguments=first.arguments,
         provenance=provenance,
-        dtype=torch.float16,
+        dtype=weights.STORED[store],
     )
 
 
@@ -70,8 +70,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("files", nargs="+", help="weights, shipped names or files")
     parser.add_argument("--out", type=Path, required=True, help="where the average goes")
     parser.add_argument("--shares", type=float, nargs="+", help="how much each file counts (default: all the same)")
+    parser.add_argument("--store", choices=weights.STORED, default="float16", help="numbers of the file (default: %(default)s)")
     options = parser.parse_args(arguments)
-    digest = average(options.files, options.out, shares=options.shares)
+    digest = average(options.files, options.out, shares=options.shares, store=options.store)
     print(f"averaged {len(options.files)} files to {options.out} (sha256 {digest[:12]})")
 
 

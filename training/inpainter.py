@@ -339,7 +339,8 @@ def main(arguments: list[str] | None = None) -> Run:
             "adversarial_from": options.adversarial_from,
             "size": options.size,
         }
-        log(export(options.export, average, kind=method.kind, network=method.name, arguments=settings, provenance=provenance))
+        made = {"kind": method.kind, "network": method.name, "arguments": settings, "provenance": provenance}
+        log(export(options.export, average, **made, store=options.store))
     run.close()
     return run
 

@@ -339,6 +339,7 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
     add("--start-from", help="weights to start a new run from")
     add("--evaluate-every", type=int, default=8000, help="images between evaluations on val (default: %(default)s)")
     add("--export", type=Path, help="write the averaged weights here at the end")
+    add("--store", choices=weights.STORED, default="float16", help="numbers of the exported file (default: %(default)s)")
 
 
 def check_options(options: argparse.Namespace) -> torch.device:
@@ -377,9 +378,16 @@ def log_to(folder: Path, team: Team) -> Callable[[str], None]:
 
 
 def export(
-    path: Path, average: Average, *, kind: str, network: str, arguments: dict[str, Any], provenance: dict[str, Any]
+    path: Path,
+    average: Average,
+    *,
+    kind: str,
+    network: str,
+    arguments: dict[str, Any],
+    provenance: dict[str, Any],
+    store: str = "float16",
 ) -> str:
-    """Writes the averaged weights in half precision with their provenance; returns a line that says so."""
+    """Writes the averaged weights, as numbers of ``store``, with their provenance; returns a line that says so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = weights.save(
         path,
@@ -388,6 +396,6 @@ def export(
         network=network,
         arguments=arguments,
         provenance=json.loads(json.dumps(provenance, default=str)),
-        dtype=torch.float16,
+        dtype=weights.STORED[store],
     )
     return f"exported {path} ({path.stat().st_size / 1e6:.1f} MB, sha256 {digest[:12]})"

@@ -198,7 +198,8 @@ def main(arguments: list[str] | None = None) -> Run:
     figures = report() if team.first else {}
     if options.export and team.first:
         provenance = run.provenance(options, train, figures)
-        log(export(options.export, average, kind="segmenter", network=NETWORK, arguments=settings, provenance=provenance))
+        made = {"kind": "segmenter", "network": NETWORK, "arguments": settings, "provenance": provenance}
+        log(export(options.export, average, **made, store=options.store))
     run.close()
     return run
 

@@ -11,7 +11,19 @@ from vidunmask.training.distributed import Team
 
 # Options that may change from one start of a run to the next without changing what it learns.
 FREE = (
-    *("run", "images", "minutes", "device", "compile", "evaluate_every", "val_faces", "export", "tensorboard", "log_every"),
+    *(
+        "run",
+        "images",
+        "minutes",
+        "device",
+        "compile",
+        "evaluate_every",
+        "val_faces",
+        "export",
+        "store",
+        "tensorboard",
+        "log_every",
+    ),
     *("data", "ahead", "pack", "vgg"),  # places may change, contents should not
 )
 

@@ -24,6 +24,31 @@ def test_a_network_comes_back_from_its_file_alone(saved):
     assert weights.read_card(path).provenance == {"images": 5}
 
 
+@torch.no_grad()
+def test_whole_numbers_take_a_quarter_of_the_space_and_stand_for_nearly_the_same(tmp_path):
+    torch.manual_seed(0)
+    arguments = weights.presets("inpainter", "gated_mcsam")["compact"]
+    module = weights.build("inpainter", "gated_mcsam", arguments).eval()
+    module.to_rgb.weight[0] = 0  # an output of zeros has no scale
+    made = {"kind": "inpainter", "network": "gated_mcsam", "arguments": arguments, "provenance": {}}
+    sizes = {}
+    for name, dtype in weights.STORED.items():
+        weights.save(tmp_path / name, module.state_dict(), **made, dtype=dtype)
+        sizes[name] = (tmp_path / name).stat().st_size
+    assert sizes["int8"] < 0.27 * sizes["float32"]
+    _, state = weights.read(tmp_path / "int8")
+    assert state.keys() == module.state_dict().keys()
+    for name, tensor in module.state_dict().items():
+        if tensor.dim() < 2:
+            torch.testing.assert_close(state[name], tensor)
+        else:
+            step = tensor.flatten(1).abs().amax(1) / 127
+            assert ((state[name] - tensor).abs().flatten(1).amax(1) <= 0.51 * step).all()
+    image, mask = torch.rand(1, 3, 256, 256), (torch.rand(1, 1, 256, 256) > 0.5).float()
+    again = weights.load(tmp_path / "int8", kind="inpainter")
+    assert (again(image, mask) - module(image, mask)).abs().mean() < 0.01
+
+
 def test_a_changed_tensor_is_noticed(saved, tmp_path):
     path, _ = saved
     tensors = load_file(path)

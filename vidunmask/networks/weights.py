@@ -3,6 +3,10 @@
 The metadata entry ``vidunmask`` is JSON: ``kind`` (segmenter or inpainter), ``network`` (module name), ``arguments``
 (constructor), ``provenance`` (how they were trained) and ``sha256`` (of the tensors, in sorted order). Loading is strict and
 runs no code from the file.
+
+Large networks are stored in a quarter of the space: where ``dtype`` is int8, tensors of two or more dimensions are kept as
+whole numbers -127..127 with one scale for each of the first dimension, which are a convolution's outputs (Krishnamoorthi, Quantizing deep
+convolutional networks, 2018, §3.1). That is for the file alone; the network computes with the numbers that they stand for.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from torch import Tensor, nn
 
 from vidunmask.errors import WeightsError
 
+STORED = {"float32": torch.float32, "float16": torch.float16, "int8": torch.int8}  # numbers of a file, by name
+SCALE = ":scale"  # behind the name of a tensor that is stored as whole numbers
 KINDS = {"segmenter": "vidunmask.networks.segmenters", "inpainter": "vidunmask.networks.inpainters"}
 
 
@@ -69,13 +75,20 @@ def save(
     provenance: Mapping[str, Any],
     dtype: torch.dtype = torch.float32,
 ) -> str:
-    """Writes weights; floating tensors are stored as ``dtype``. Returns the SHA-256 of the tensors."""
+    """Writes weights; floating tensors are stored as ``dtype``, one of STORED. Returns the SHA-256 of the tensors."""
     from safetensors.torch import save_file
 
-    tensors = {
-        key: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
-        for key, value in state.items()
-    }
+    tensors: dict[str, Tensor] = {}
+    for key, value in state.items():
+        value = value.detach().cpu().contiguous()
+        if value.is_floating_point() and dtype == torch.int8:
+            if value.dim() > 1:
+                value, tensors[key + SCALE] = _to_whole(value.float())
+            else:
+                value = value.float()
+        elif value.is_floating_point():
+            value = value.to(dtype)
+        tensors[key] = value
     digest = _digest(tensors)
     card = {
         "kind": kind,
@@ -142,6 +155,10 @@ def read(name_or_path: Path | str) -> tuple[Card, dict[str, Tensor]]:
     tensors = load_file(card.path)
     if _digest(tensors) != card.sha256:
         raise WeightsError(f"{card.path}: the tensors do not match their SHA-256; the file is damaged, fetch it again")
+    scales = {key: tensors.pop(key) for key in list(tensors) if key.endswith(SCALE)}
+    for key, scale in scales.items():
+        name = key.removesuffix(SCALE)
+        tensors[name] = tensors[name].float() * _along_first(scale, tensors[name])
     return card, tensors
 
 
@@ -162,6 +179,17 @@ def channels_last(network: nn.Module) -> nn.Module:
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return network
+
+
+def _to_whole(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """A tensor (N, ...) as whole numbers in int8 and what they are to be multiplied by, (N,)."""
+    scale = tensor.flatten(1).abs().amax(dim=1) / 127
+    divisor = torch.where(scale > 0, scale, torch.ones_like(scale))
+    return (tensor / _along_first(divisor, tensor)).round().to(torch.int8), scale
+
+
+def _along_first(vector: Tensor, like: Tensor) -> Tensor:
+    return vector.reshape(-1, *[1] * (like.dim() - 1))
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
