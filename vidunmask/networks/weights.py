@@ -5,8 +5,9 @@ The metadata entry ``vidunmask`` is JSON: ``kind`` (segmenter or inpainter), ``n
 runs no code from the file.
 
 Large networks are stored in a quarter of the space: where ``dtype`` is int8, tensors of two or more dimensions are kept as
-whole numbers -127..127 with one scale for each of the first dimension, which are a convolution's outputs (Krishnamoorthi, Quantizing deep
-convolutional networks, 2018, §3.1). That is for the file alone; the network computes with the numbers that they stand for.
+whole numbers -127..127 with one scale for each of the first dimension, which are a convolution's outputs (Krishnamoorthi,
+Quantizing deep convolutional networks, 2018, §3.1). That is for the file alone; the network computes with the numbers that
+they stand for.
 """
 
 from __future__ import annotations
