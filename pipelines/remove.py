@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import platform
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int | None], None]  # frames done, frames expected
 
 QUEUE_BYTES = 64 << 20  # of frames between two stages that overlap; 20 frames of 1080p, 5 of 2160p
-_LIBRARIES = ("torch", "numpy", "opencv-python", "av")
+_LIBRARIES = ("torch", "numpy", "cv2", "av")  # modules: OpenCV comes in packages of several names
 SYNTHESIZED = "Faces in this video were synthesized, not recovered: what lay under the masks is not known."
 
 
@@ -202,7 +202,10 @@ def make_report(
         device=parts.device,
         precision=parts.precision,
         weights=parts.weights,
-        versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _LIBRARIES}},
+        versions={
+            "python": platform.python_version(),
+            **{name: importlib.import_module(name).__version__ for name in _LIBRARIES},
+        },
     )
 
 

@@ -101,6 +101,7 @@ def evaluate_faces(options: argparse.Namespace, *, device: Any = "cpu", progress
     import torch
 
     from vidunmask.networks import weights
+    from vidunmask.networks.looks import SecondLook
     from vidunmask.training.evaluation import fills, masks, report, sheets
     from vidunmask.training.evaluation.groups import people
     from vidunmask.training.evaluation.methods import GROW, load_methods
@@ -111,7 +112,7 @@ def evaluate_faces(options: argparse.Namespace, *, device: Any = "cpu", progress
     pack = open_pack(options.pack, "val", tiers=options.tiers)
     rows = spread(pack.rows, options.limit)
     methods = load_methods(options.methods, device=device)
-    segmenter = weights.load(options.segmenter, kind="segmenter", device=device)
+    segmenter = SecondLook(weights.load(options.segmenter, kind="segmenter", device=device))  # as the program uses it
     judges, judged_by = load_judges(options, device=device)
     known = people(options.pack, pack, rows)
     how = {"occlusion": protocol.occlusion, "templates": options.templates, "held_out": options.held_out_templates}

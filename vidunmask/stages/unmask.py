@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from vidunmask.errors import DeviceError
 from vidunmask.flow import tap
+from vidunmask.networks.looks import SecondLook
 from vidunmask.stages.holes import MaskSmoother, guide_of, hole_of
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.observe import Observer
@@ -30,9 +32,9 @@ _MOST_AHEAD = 16  # frames held back, whatever the time stamps say
 class Unmasker:
     """Owns both networks and the device they run on; takes and returns numpy.
 
-    segmenter: image (B, 3, S, S) in 0..1 to logits (B, 1, S, S). inpainter: image and mask (B, 1, S, S) to a fill (B, 3, S, S).
-    dtype: float32, or bfloat16 for autocast. batch: faces in one call; it is halved for good where the device's memory does not
-    suffice. compile: torch.compile both networks.
+    segmenter: image (B, 3, S, S) in 0..1 to logits (B, 1, S, S); where it is in doubt it is asked again, see `SecondLook`.
+    inpainter: image and mask (B, 1, S, S) to a fill (B, 3, S, S). dtype: float32, or bfloat16 for autocast. batch: faces in one
+    call; it is halved for good where the device's memory does not suffice. compile: torch.compile both networks.
     """
 
     def __init__(
@@ -49,12 +51,12 @@ class Unmasker:
         self.dtype = dtype
         self.batch = batch
         self.seconds = {"segment": 0.0, "inpaint": 0.0}
-        self._segmenter: Callable[..., Tensor] = self._prepare(segmenter, compile=compile)
+        self._segmenter: Callable[..., Tensor] = SecondLook(self._prepare(segmenter, compile=compile))
         self._inpainter: Callable[..., Tensor] = self._prepare(inpainter, compile=compile)
 
-    def _prepare(self, network: nn.Module, *, compile: bool) -> Callable[..., Tensor]:
+    def _prepare(self, network: nn.Module, *, compile: bool) -> nn.Module:
         network = network.to(self.device).eval()
-        return torch.compile(network, dynamic=True) if compile else network
+        return cast(nn.Module, torch.compile(network, dynamic=True)) if compile else network
 
     def segment(self, images: Sequence[ByteArray]) -> FloatArray:
         """Probabilities (N, S, S) float32 of a mask, for crops (S, S, 3) uint8 RGB. NaN where the network gave none."""
