@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-import platform
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -17,7 +15,7 @@ from vidunmask.errors import UsageError
 from vidunmask.pipelines import checks
 from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
-from vidunmask.pipelines.report import RunReport, Stopwatch, Tally, WarningLog
+from vidunmask.pipelines.report import RunReport, Stopwatch, Tally, WarningLog, library_versions
 
 if TYPE_CHECKING:
     from vidunmask.stages.observe import Observer
@@ -29,7 +27,6 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int | None], None]  # frames done, frames expected
 
 QUEUE_BYTES = 64 << 20  # of frames between two stages that overlap; 20 frames of 1080p, 5 of 2160p
-_LIBRARIES = ("torch", "numpy", "cv2", "av")  # modules: OpenCV comes in packages of several names
 SYNTHESIZED = "Faces in this video were synthesized, not recovered: what lay under the masks is not known."
 
 
@@ -202,10 +199,7 @@ def make_report(
         device=parts.device,
         precision=parts.precision,
         weights=parts.weights,
-        versions={
-            "python": platform.python_version(),
-            **{name: importlib.import_module(name).__version__ for name in _LIBRARIES},
-        },
+        versions=library_versions(),
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
+import platform
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -17,6 +19,15 @@ from vidunmask.errors import OutputError
 from vidunmask.types import Fill, FrameFaces
 
 T = TypeVar("T")
+_LIBRARIES = ("torch", "numpy", "cv2", "av")
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that decide a result, by module.
+
+    They are asked of the modules, since OpenCV comes in packages of several names, with and without windows.
+    """
+    return {"python": platform.python_version(), **{name: importlib.import_module(name).__version__ for name in _LIBRARIES}}
 
 
 @dataclass(frozen=True, slots=True)

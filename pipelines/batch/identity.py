@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict
-from importlib import metadata
 from typing import Any
 
 from vidunmask import __version__
@@ -12,8 +10,7 @@ from vidunmask.pipelines.batch import ledger as books
 from vidunmask.pipelines.batch.terms import BatchOptions
 from vidunmask.pipelines.build import choose_device, choose_dtype
 from vidunmask.pipelines.config import Config
-
-_DECIDING = ("torch", "numpy", "opencv-python", "av")
+from vidunmask.pipelines.report import library_versions
 
 
 def identity_of(config: Config, options: BatchOptions) -> dict[str, Any]:
@@ -39,7 +36,7 @@ def identity_of(config: Config, options: BatchOptions) -> dict[str, Any]:
         "segment": options.segment_seconds,
         "copy_untouched": options.copy_untouched,
         "version": __version__,
-        "libraries": {"python": platform.python_version(), **{name: metadata.version(name) for name in _DECIDING}},
+        "libraries": library_versions(),
     }
 
 

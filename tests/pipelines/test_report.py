@@ -2,13 +2,15 @@ import json
 import logging
 import threading
 import time
+from importlib import metadata
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
 from vidunmask.errors import OutputError
-from vidunmask.pipelines.report import Failure, RunReport, Stopwatch, Tally, WarningLog
+from vidunmask.pipelines.report import Failure, RunReport, Stopwatch, Tally, WarningLog, library_versions
 from vidunmask.types import Fill, FrameFaces
 
 
@@ -111,3 +113,13 @@ def test_warnings_of_the_library_are_collected_once_each():
         logging.getLogger("vidunmask").info("not a warning")
     logging.getLogger("vidunmask").warning("too late")
     assert warnings.messages == ["frame 7"]
+
+
+def test_versions_are_known_under_whatever_name_opencv_was_installed(monkeypatch):
+    def none(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", none)
+    versions = library_versions()
+    assert versions["cv2"] == cv2.__version__
+    assert set(versions) == {"python", "torch", "numpy", "cv2", "av"}
