@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -74,11 +75,12 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(name.replace("_", "-") for name in found if not name.startswith("_")))
 
 
-def create(name: str, *, device: str = "cpu") -> Detector:
+def create(name: str, *, device: str = "cpu", workers: int = 1) -> Detector:
     """The detector of that name, ready to run.
 
-    ``device`` is for detectors that run in torch. Raises UsageError for an unknown name and WeightsError where the
-    detector's weights are missing.
+    ``device`` is for detectors that run in torch. Of those that run on the CPU there are as many as ``workers``, under one roof
+    and for several threads to use (`_crew.Crew`). Raises UsageError for an unknown name and WeightsError where the detector's
+    weights are missing.
     """
     if name not in names():
         raise UsageError(f"unknown detector {name!r}; choose from {', '.join(names())}")
@@ -90,5 +92,11 @@ def create(name: str, *, device: str = "cpu") -> Detector:
     ]
     if len(classes) != 1:
         raise TypeError(f"{module.__name__} must define exactly one detector class, it defines {len(classes)}")
-    options = {"device": device} if "device" in inspect.signature(classes[0]).parameters else {}
-    return cast(Detector, classes[0](**options))
+    make = cast(Callable[..., Detector], classes[0])
+    if "device" in inspect.signature(make).parameters:
+        return make(device=device)
+    if workers > 1:
+        from vidunmask.detectors._crew import Crew
+
+        return Crew(make, workers)
+    return make()
