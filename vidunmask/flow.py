@@ -12,10 +12,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class _Channel(Generic[T]):
@@ -319,6 +321,26 @@ class Beside(Generic[T]):
             with contextlib.suppress(Exception):
                 self._outlet.close()
             self._outlet = None
+
+
+class Hands:
+    """A few threads that do jobs side by side, until `close`."""
+
+    def __init__(self, count: int) -> None:
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="vidunmask-flow")
+
+    def each(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """``function`` of every item, in their order. Not to be called by what it runs. Raises the error of the first that
+        failed."""
+        return list(self._threads.map(function, items))
+
+    def begin(self, job: Callable[[], R]) -> Future[R]:
+        """Begins a job; its result, or its error, is asked for later."""
+        return self._threads.submit(job)
+
+    def close(self) -> None:
+        """Waits for the jobs under way and ends the threads; what has not begun is dropped."""
+        self._threads.shutdown(cancel_futures=True)
 
 
 def tap(iterable: Iterable[T], callback: Callable[[T], None]) -> Iterator[T]:

@@ -58,6 +58,7 @@ def test_two_faces_are_followed_at_the_same_time():
     seen = list(detect(frames, Crew(_Together, 2), every=4))
     assert [len(s.faces) for s in seen] == [2] * 8
     assert _Together.met == 16
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("vidunmask-flow")]
 
 
 def test_passes_are_made_before_their_frames_are_due():
@@ -82,6 +83,7 @@ def test_passes_are_made_before_their_frames_are_due():
     for i in range(1, 4):
         finder.step(frames[i], frames[i + 1 : i + 7])
     assert sorted(finder._begun) == [6, 9]
+    finder.close()
 
 
 def test_an_error_of_a_pass_made_ahead_is_not_lost():

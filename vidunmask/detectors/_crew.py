@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import LifoQueue
-from typing import TypeVar
 
 from vidunmask.detectors import Detector, Landmarks
 from vidunmask.types import ByteArray, Detection, FloatArray
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Crew:
@@ -31,7 +26,6 @@ class Crew:
         self._idle: LifoQueue[Detector] = LifoQueue()
         for member in members:
             self._idle.put(member)
-        self._threads = ThreadPoolExecutor(size, thread_name_prefix="vidunmask-detect")
 
     def detect(self, image: ByteArray, *, thorough: bool = False) -> list[Detection]:
         """See `Detector.detect`."""
@@ -46,14 +40,6 @@ class Crew:
         """See `Detector.landmarks`."""
         with self._member() as member:
             return member.landmarks(region)
-
-    def each(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """``function`` of every item, in their order, several at a time. Not to be called by what it runs."""
-        return list(self._threads.map(function, items))
-
-    def begin(self, job: Callable[[], R]) -> Future[R]:
-        """Begins a job beside; the result is asked for later."""
-        return self._threads.submit(job)
 
     @contextmanager
     def _member(self) -> Iterator[Detector]:

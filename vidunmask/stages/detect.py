@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ import numpy as np
 from vidunmask import geometry
 from vidunmask.detectors import Detector
 from vidunmask.detectors._crew import Crew
-from vidunmask.flow import Beside
+from vidunmask.flow import Beside, Hands
 from vidunmask.stages.cuts import THUMBNAIL_SIDE, CutDetector
 from vidunmask.stages.motion import head_motion
 from vidunmask.types import ByteArray, Detection, FloatArray, Frame, FrameFaces, SeenFace
@@ -54,13 +55,14 @@ def detect(
         detector, every=every, max_side=max_side, thorough_every=thorough_every, look_back=look_back, min_size=min_size
     )
     ahead: deque[Frame] = deque()
-    for frame in frames:
-        ahead.append(frame)
-        if len(ahead) > finder.foresight:
+    with closing(finder):
+        for frame in frames:
+            ahead.append(frame)
+            if len(ahead) > finder.foresight:
+                yield from finder.step(ahead.popleft(), ahead)
+        while ahead:
             yield from finder.step(ahead.popleft(), ahead)
-    while ahead:
-        yield from finder.step(ahead.popleft(), ahead)
-    yield from finder.flush()
+        yield from finder.flush()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,9 +93,9 @@ class FaceFinder:
     face newly found can be followed to the frames before, where the detector had missed it or had not run; with 0 every frame
     is returned at once, for live use. min_size: least longer side of a detected box, in display pixels. searcher: a second
     detector of the same kind. With it the passes run in a thread beside, no frame waits for one, and what a pass found on an
-    older frame is sought on the newest; `close` ends the thread. ``every`` and ``thorough_every`` may be changed at any time.
+    older frame is sought on the newest. ``every`` and ``thorough_every`` may be changed at any time.
     With a `Crew` for a detector the faces of a frame are followed side by side, and `step` may be shown frames to come: their
-    passes are begun ahead. What is found is the same.
+    passes are begun ahead. What is found is the same. `close` ends the threads.
 
     Every pass also takes a second look at each face, with the detector on a small picture of the face and its surroundings.
     On five clips 95 % of YuNet's false alarms scored under 0.5 there, however high they scored in the frame.
@@ -116,7 +118,7 @@ class FaceFinder:
             raise ValueError(f"every must be at least 1, not {every}")
         self._detector = detector
         self._searcher = searcher
-        self._crew = detector if isinstance(detector, Crew) else None
+        self._hands = Hands(detector.size) if isinstance(detector, Crew) else None
         self._begun: dict[int, tuple[bool, Future[list[Detection]]]] = {}  # passes ahead: frame to whether thorough, and result
         self._beside: Beside[tuple[int, list[Detection]]] = Beside()
         self._shot = 0  # number of the shot, to know what a pass beside was about
@@ -134,7 +136,7 @@ class FaceFinder:
     @property
     def foresight(self) -> int:
         """How many frames to come `step` has a use for."""
-        return 2 * self.every if self._crew is not None and self._searcher is None else 0
+        return 2 * self.every if self._hands is not None and self._searcher is None else 0
 
     def step(self, frame: Frame, ahead: Sequence[Frame] = ()) -> list[FrameFaces[SeenFace]]:
         """The frames that are done, oldest first; ``frame`` may be among them. ``ahead`` are those that come after it."""
@@ -222,8 +224,10 @@ class FaceFinder:
         return seen, _View(region, frame_to_region)
 
     def close(self) -> None:
-        """Ends the thread of the passes beside, where there is one."""
+        """Ends the threads, where there are any."""
         self._beside.close()
+        if self._hands is not None:
+            self._hands.close()
 
     def _search(self, frame: Frame) -> list[Detection]:
         """A pass of the detector over a frame, now."""
@@ -237,21 +241,21 @@ class FaceFinder:
 
     def _look_ahead(self, ahead: Sequence[Frame]) -> None:
         """Begins the passes that will be due if nothing comes between; what turns out not to be due is not used."""
-        if self._crew is None or not self.foresight:
+        if self._hands is None or not self.foresight:
             return
         last = self._last_thorough
         for frame in itertools.islice(ahead, max(0, self.every - self._since_pass - 1), None, self.every):
             period = self._period(frame)
             if frame.index not in self._begun:
-                job = self._pass(frame, self._crew, period != last)
-                self._begun[frame.index] = (period != last, self._crew.begin(job))
+                job = self._pass(frame, self._detector, period != last)
+                self._begun[frame.index] = (period != last, self._hands.begin(job))
             last = period
 
     def _each(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """``function`` of every item, in order; side by side where there are detectors enough."""
-        if self._crew is None or len(items) < 2:
+        if self._hands is None or len(items) < 2:
             return [function(item) for item in items]
-        return self._crew.each(function, items)
+        return self._hands.each(function, items)
 
     def _found_beside(self, frame: Frame, due: bool) -> list[Detection] | None:
         """What a pass beside has found in the meantime, None where there is nothing new; starts the next one when it is due."""
