@@ -21,7 +21,7 @@ from vidunmask.stages.detect import detect as find_faces
 from vidunmask.stages.holes import guide_of, hole_of
 from vidunmask.stages.observe import Observer
 from vidunmask.stages.smoothing import Path as CropPath
-from vidunmask.stages.unmask import Segmented, Unmasker, fill_of
+from vidunmask.stages.unmask import Segmented, Unmasker, fill_of, is_large
 from vidunmask.stages.wearing import MaskWearing, WearingPast, lower_face
 from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces, SeenFace, TrackedFace
 from vidunmask.video import pixels
@@ -152,7 +152,8 @@ def crop(frame: Frame, faces: Sequence[Face], place: Path) -> None:
 
 def segment(faces: Sequence[Face], unmasker: Unmasker, place: Path) -> None:
     """Where the mask is, by the network alone."""
-    probabilities = unmasker.segment([_there(face.crop) for face in faces]) if faces else ()
+    large = [is_large(_there(face.frame_to_crop)) for face in faces]
+    probabilities = unmasker.segment([_there(face.crop) for face in faces], large=large) if faces else ()
     for face, probability in zip(faces, probabilities, strict=True):
         face.failed = not bool(np.isfinite(probability).all())
         face.probability = np.zeros_like(probability) if face.failed else probability

@@ -46,6 +46,14 @@ def test_only_doubtful_faces_are_looked_at_again():
 
 
 @torch.no_grad()
+def test_small_faces_get_one_look():
+    network = Reader()
+    seen = SecondLook(network)(torch.cat([face(0.5), face(0.5)]), torch.tensor([False, True]))
+    assert network.calls == [2, 1, 2]
+    torch.testing.assert_close(seen[:1], Reader()(face(0.5)))
+
+
+@torch.no_grad()
 def test_views_come_back_to_where_they_were_taken():
     seen = torch.sigmoid(SecondLook(Reader())(face(0.5)))[0, 0]
     assert (seen[20:44, 16:36] - 0.5).abs().max() < 0.02

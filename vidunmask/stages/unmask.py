@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vidunmask import geometry
 from vidunmask.errors import DeviceError
 from vidunmask.flow import tap
 from vidunmask.networks.looks import SecondLook
@@ -26,6 +27,7 @@ from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameF
 
 log = logging.getLogger(__name__)
 
+_SMALL = 2.0  # crops enlarged by more show faces of less than about 70 px
 _MOST_AHEAD = 16  # frames held back, whatever the time stamps say
 
 
@@ -58,10 +60,14 @@ class Unmasker:
         network = network.to(self.device).eval()
         return cast(nn.Module, torch.compile(network, dynamic=True)) if compile else network
 
-    def segment(self, images: Sequence[ByteArray]) -> FloatArray:
-        """Probabilities (N, S, S) float32 of a mask, for crops (S, S, 3) uint8 RGB. NaN where the network gave none."""
+    def segment(self, images: Sequence[ByteArray], *, large: Sequence[bool] | None = None) -> FloatArray:
+        """Probabilities (N, S, S) float32 of a mask, for crops (S, S, 3) uint8 RGB. NaN where the network gave none.
+
+        ``large`` says which faces are worth a second look where the first leaves a doubt; by default all are.
+        """
         began = time.perf_counter()
-        result = self._run(lambda image: torch.sigmoid(self._segmenter(image).float())[:, 0], _images(images))
+        may = torch.tensor([True] * len(images) if large is None else list(large))
+        result = self._run(lambda image, may: torch.sigmoid(self._segmenter(image, may).float())[:, 0], _images(images), may)
         self.seconds["segment"] += time.perf_counter() - began
         return result.numpy()
 
@@ -213,13 +219,19 @@ def _gather(items: Iterable[FrameFaces], *, min_faces: int, max_frames: int) -> 
         yield held
 
 
+def is_large(frame_to_crop: FloatArray) -> bool:
+    """Whether a face is worth a second look, by the transform (2, 3) of its crop."""
+    return geometry.scale_of(frame_to_crop) <= _SMALL
+
+
 def _segment(
     crops: Iterable[FrameFaces[FaceCrop]], unmasker: Unmasker, *, min_faces: int, max_frames: int
 ) -> Iterator[FrameFaces[Segmented]]:
     for group in _gather(crops, min_faces=min_faces, max_frames=max_frames):
         faces = [crop for item in group for crop in item.faces]
         done: deque[Segmented] = deque()
-        raw = deque(unmasker.segment([crop.image for crop in faces]) if faces else ())
+        large = [is_large(crop.frame_to_crop) for crop in faces]
+        raw = deque(unmasker.segment([crop.image for crop in faces], large=large) if faces else ())
         owned = [p for item in group for p in shared_out([raw.popleft() for _ in item.faces], item.faces)]
         for crop, probability in zip(faces, owned, strict=True):
             failed = not np.isfinite(probability).all()
