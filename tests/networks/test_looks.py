@@ -36,6 +36,14 @@ def test_doubt_grows_from_a_clear_mask_to_one_of_which_nothing_is_known():
 
 
 @torch.no_grad()
+def test_a_faint_haze_over_a_bare_face_is_no_doubt():
+    network = Reader()
+    assert doubt(torch.logit(face(0.15)[:, :1].clamp(0.001, 0.999))).item() < 0.01
+    SecondLook(network)(face(0.15))
+    assert network.calls == [1]
+
+
+@torch.no_grad()
 def test_only_doubtful_faces_are_looked_at_again():
     network = Reader()
     pictures = torch.cat([face(0.99), face(0.9), face(0.5)])
