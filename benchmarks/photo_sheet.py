@@ -20,7 +20,7 @@ from vidunmask.stages.blend import TemporalBlender
 from vidunmask.stages.crop import crop
 from vidunmask.stages.detect import detect
 from vidunmask.stages.track import Tracker, track
-from vidunmask.stages.unmask import Unmasker, unmask
+from vidunmask.stages.unmask import Unmasker, is_large, unmask
 from vidunmask.types import ByteArray, FaceCrop, FrameFaces
 from vidunmask.video.images import read_image
 
@@ -39,7 +39,7 @@ def faces(path: Path, parts: object, config: Config) -> Iterator[tuple[ByteArray
         blender = TemporalBlender(strength=0.0)
         for fill in item.faces:
             picture = by_track[fill.track_id].image
-            probability = unmasker.segment([picture])[0]
+            probability = unmasker.segment([picture], large=[is_large(fill.frame_to_crop)])[0]
             shown = picture.astype(np.float32)
             shown = shown + (np.array([255, 25, 25]) - shown) * (0.5 * (probability > 0.5))[..., None]
             shown = shown.astype(np.uint8)

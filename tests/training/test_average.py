@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from vidunmask.errors import UsageError, WeightsError
 from vidunmask.networks import weights
@@ -26,6 +27,17 @@ def test_the_average_has_the_shares_that_were_asked_for_and_says_of_what_it_is(t
     assert [part["share"] for part in card.provenance["average_of"]] == [0.75, 0.25]
     assert card.provenance["average_of"][1]["sha256"] == weights.read_card(two).sha256
     weights.load(tmp_path / "both", kind="segmenter")
+
+
+@pytest.mark.parametrize("store", weights.STORED)
+def test_averages_are_stored_as_the_numbers_that_were_asked_for(store, tmp_path):
+    one, two = stored(tmp_path / "one", 1.0), stored(tmp_path / "two", 3.0)
+    average.main([str(one), str(two), "--out", str(tmp_path / "both"), "--store", store])
+    assert weights.STORED[store] in {tensor.dtype for tensor in load_file(tmp_path / "both").values()}
+    _, state = weights.read(tmp_path / "both")
+    for tensor in state.values():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor.float(), torch.full_like(tensor, 2.0).float())
 
 
 def test_other_networks_and_shares_that_do_not_fit_are_refused(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from vidunmask import geometry
 from vidunmask.errors import InputError
@@ -165,6 +166,19 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(program, pack, vgg, tmp
         for name, tensor in whole["parts"][part].items():
             torch.testing.assert_close(parts["parts"][part][name], tensor, rtol=1e-4, atol=1e-5, msg=f"{part} {name}")
     assert (tmp_path / "whole" / "val_00000008.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("program", [segmenter, inpainter], ids=["segmenter", "inpainter"])
+def test_trained_weights_are_exported_as_the_numbers_that_were_asked_for(program, pack, vgg, tmp_path):
+    extra = {"vgg": vgg, "feature_scale": 0.5, "weight_adversarial": 0} if program is inpainter else {}
+    kind = "inpainter" if program is inpainter else "segmenter"
+    for store in (None, *weights.STORED):
+        made = tmp_path / f"{store}.safetensors"
+        # the run is over after the first round; each of the others exports it again
+        program.main(options(pack, tmp_path / "run", images=4, export=made, **extra, **({"store": store} if store else {})))
+        kept = {tensor.dtype for tensor in load_file(made).values() if tensor.dim() > 1 and tensor.dtype != torch.int64}
+        assert kept == {weights.STORED[store or "float16"]}
+        assert weights.load(made, kind=kind)
 
 
 def test_trained_weights_are_exported_with_their_provenance(pack, tmp_path):
