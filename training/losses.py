@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidunmask.errors import WeightsError
+from vidunmask.training import metrics
 
 Weights = Path | str | None  # a file, or None for torchvision's own
 
@@ -30,6 +31,17 @@ def reconstruction(fake: Tensor, real: Tensor, weight: Tensor) -> Tensor:
     large masks (EdgeConnect, whose weights 1, 0.1, 250 and 0.1 the paper took over, does the same).
     """
     return ((fake - real).abs() * weight).sum() / (fake.shape[1] * weight.sum()).clamp_min(1.0)
+
+
+def dissimilarity(fake: Tensor, real: Tensor, weight: Tensor) -> Tensor:
+    """1 - SSIM of images (B, 3, H, W) in 0..1, averaged over the positions that ``weight`` (B, 1, H, W) selects.
+
+    Not a term of the paper; Zhao et al., Loss functions for image restoration with neural networks, 2017, eq. 9. Where windows
+    of 11 pixels leave the picture, nothing is compared.
+    """
+    inner = metrics.within_window(weight)
+    similar = metrics.ssim_map(fake, real)
+    return ((1 - similar) * inner).sum() / inner.sum().clamp_min(1.0)
 
 
 def perceptual(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:

@@ -37,11 +37,11 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
     mean_a, mean_b, square_a, square_b, product = (down.T @ (x @ across) for x in (a, b, a * a, b * b, a * b))
     c1, c2 = 0.01**2, 0.03**2
     both = mean_a * mean_b
-    means = mean_a.square_().add_(mean_b.square_())
-    variances = square_a.add_(square_b).sub_(means)  # of a and of b together
+    means = mean_a.square() + mean_b.square()
+    variances = square_a + square_b - means  # of a and of b together
     luminance = (2 * both + c1) / (means + c1)
     structure = (2 * (product - both) + c2) / (variances + c2)  # contrast times structure, since c3 = c2 / 2
-    return luminance.mul_(structure).mean(1, keepdim=True)
+    return (luminance * structure).mean(1, keepdim=True)
 
 
 def within_window(weight: Tensor) -> Tensor:

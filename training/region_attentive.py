@@ -16,11 +16,13 @@ from vidunmask.training.objectives import Judgement, Objective, Target
 class RegionAttentive(Objective):
     """Reconstruction, perceptual, style and adversarial loss, the last of a pixel and a feature critic.
 
+    Beside the paper's there is `losses.dissimilarity`, whose weight ``ssim`` is 0 unless another is asked for.
+
     Its own supervision is local: all terms see the composed picture of eq. 1. ``full`` is the other row of Table 2: all terms
     see the raw output of the network, over the whole picture.
     """
 
-    WEIGHTS: ClassVar = {"reconstruction": 1.0, "perceptual": 0.1, "style": 250.0, "adversarial": 0.1}
+    WEIGHTS: ClassVar = {"reconstruction": 1.0, "perceptual": 0.1, "style": 250.0, "adversarial": 0.1, "ssim": 0.0}
     FEATURES = 3
 
     def make_critics(self, width: int) -> list[nn.Module]:
@@ -40,6 +42,8 @@ class RegionAttentive(Objective):
             "perceptual": losses.perceptual(features_fake, features_real),
             "style": losses.style(features_fake, features_real),
         }
+        if self.weights["ssim"] > 0:
+            terms["ssim"] = losses.dissimilarity(fake, real, area)
         return self.verdict(terms, ((real, fake), (features_real[-1], features_fake[-1])) if adversarial else ())
 
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vidunmask.errors import WeightsError
-from vidunmask.training import losses
+from vidunmask.training import losses, metrics
 from vidunmask.training.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
 
 
@@ -29,6 +29,21 @@ def test_reconstruction_does_not_depend_on_the_size_of_the_mask():
     fake, real = torch.full((1, 3, 16, 16), 0.75), torch.full((1, 3, 16, 16), 0.5)
     assert losses.reconstruction(fake, real, small) == pytest.approx(0.25)
     assert losses.reconstruction(fake, real, large) == pytest.approx(0.25)
+
+
+def test_dissimilarity_is_one_minus_ssim_of_the_region_and_can_be_trained_on():
+    torch.manual_seed(0)
+    real = torch.rand(2, 3, 40, 40)
+    weight = torch.zeros(2, 1, 40, 40)
+    weight[..., 8:30, 8:30] = 1
+    fake = torch.lerp(real, torch.rand(2, 3, 40, 40), 0.5).requires_grad_()
+    made = losses.dissimilarity(fake, real, weight)
+    torch.testing.assert_close(made, 1 - metrics.ssim(fake, real, weight).mean())
+    assert losses.dissimilarity(real, real, weight) < 1e-5
+    made.backward()
+    nearer = fake.detach() - 50 * fake.grad
+    assert losses.dissimilarity(nearer, real, weight) < made.detach()
+    assert fake.grad[..., 25:, 36:].abs().max() == 0  # beyond the reach of a window about the region
 
 
 def test_gram_matrix_by_hand():
