@@ -16,6 +16,7 @@ import numpy as np
 
 from vidunmask.pipelines.build import build
 from vidunmask.pipelines.config import Config
+from vidunmask.stages.aim import aim
 from vidunmask.stages.blend import TemporalBlender
 from vidunmask.stages.crop import crop
 from vidunmask.stages.detect import detect
@@ -33,7 +34,7 @@ def faces(path: Path, parts: object, config: Config) -> Iterator[tuple[ByteArray
     unmasker: Unmasker = parts.unmasker  # type: ignore[attr-defined]
     frame = read_image(path).frame
     seen = detect([frame], parts.detector, every=1)  # type: ignore[attr-defined]
-    crops: list[FrameFaces[FaceCrop]] = list(crop(track(seen, Tracker())))
+    crops: list[FrameFaces[FaceCrop]] = list(crop(aim(track(seen, Tracker()), unmasker)))
     for item in unmask(crops, unmasker, temporal=False):
         by_track = {face.track_id: face for face in crops[0].faces}
         blender = TemporalBlender(strength=0.0)

@@ -33,6 +33,7 @@ def build(config: Config) -> Parts:
     """Loads the detector and both networks onto the device. Raises DeviceError, UsageError or WeightsError."""
     from vidunmask import detectors
     from vidunmask.networks import weights
+    from vidunmask.networks.precision import choose_dtype
     from vidunmask.stages.unmask import Unmasker
 
     device = choose_device(config.device)
@@ -74,24 +75,3 @@ def choose_device(name: str) -> torch.device:
         there = ", ".join(kind for kind, here in present.items() if here)
         raise DeviceError(f"--device {name}: this machine or this build of torch has none; available: {there}")
     return torch.device(name)
-
-
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype for autocast. ``auto`` takes bfloat16 where the hardware multiplies it natively, else float32."""
-    import torch
-
-    if precision == "auto":
-        return torch.bfloat16 if _native_bfloat16(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-
-
-def _native_bfloat16(device: torch.device) -> bool:
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        # Emulated on AVX-512 without the BF16 extension it is slower than float32. torch has no public question for this.
-        questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return any(getattr(torch.cpu, name, lambda: False)() for name in questions)
-    return False

@@ -132,6 +132,7 @@ def edited_frames(
     ``known`` are the faces of a run that ended just before the first frame. ``observer`` is shown what passes the seams.
     """
     from vidunmask.flow import prefetch, tap
+    from vidunmask.stages.aim import aim
     from vidunmask.stages.blend import TemporalBlender, blend
     from vidunmask.stages.crop import crop
     from vidunmask.stages.detect import detect
@@ -142,6 +143,7 @@ def edited_frames(
     seen = watch.stage("detect", detect(decoded, parts.detector, every=config.detect_every))
     seen = seen if observer is None else tap(seen, observer.seen)
     tracked = watch.stage("track", track(seen, Tracker(known=known)))
+    tracked = watch.stage("aim", aim(tracked, parts.unmasker))
     tracked = tracked if observer is None else tap(tracked, observer.tracked)
     cropped = watch.stage("crop", crop(tracked))
     cropped = cropped if observer is None else tap(cropped, observer.cropped)

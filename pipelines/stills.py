@@ -116,6 +116,7 @@ def edited_picture(
 ) -> Iterator[Frame]:
     """The chain of the house for a single frame: nothing to overlap, no time to smooth over."""
     from vidunmask.flow import tap
+    from vidunmask.stages.aim import aim
     from vidunmask.stages.blend import TemporalBlender, blend
     from vidunmask.stages.crop import crop
     from vidunmask.stages.detect import detect
@@ -124,7 +125,7 @@ def edited_picture(
 
     seen = watch.stage("detect", detect([frame], parts.detector, every=1))
     seen = seen if observer is None else tap(seen, observer.seen)
-    tracked = watch.stage("track", track(seen, Tracker()))
+    tracked = watch.stage("aim", aim(watch.stage("track", track(seen, Tracker())), parts.unmasker))
     tracked = tracked if observer is None else tap(tracked, observer.tracked)
     crops = watch.stage("crop", crop(tracked))
     crops = crops if observer is None else tap(crops, observer.cropped)

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from vidunmask.errors import UsageError, VidunmaskError, WeightsError
 from vidunmask.networks import weights
+from vidunmask.networks.precision import autocast, choose_dtype
 from vidunmask.training import losses, methods, metrics
 from vidunmask.training.completion import Completion, Trainable
 from vidunmask.training.distributed import Team
@@ -216,7 +217,14 @@ def preparation(
 
 @torch.no_grad()
 def evaluate(
-    network: nn.Module, pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, size: int, limit: int | None = None
+    network: nn.Module,
+    pack: Pack,
+    synthesizer: MaskSynthesizer,
+    device: torch.device,
+    *,
+    dtype: torch.dtype,
+    size: int,
+    limit: int | None = None,
 ) -> tuple[dict[str, float], Tensor]:
     """Mean figures of the composed image on ``val`` with fixed masks, and a sheet of 24 faces: masked, filled, truth."""
     generator = torch.Generator().manual_seed(2024)
@@ -230,7 +238,7 @@ def evaluate(
         truth, mask, masked = draw_masks(images, landmarks, synthesizer, generator, grow=0, seen=seen)
         truth, mask = shrink(truth, size), shrink_hole(mask, size)
         shown = shrink(masked, size) if seen else hidden(truth, mask)
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with autocast(device, dtype):
             fill = network(shown, mask)
         result = losses.compose(truth, fill.float(), mask)
         sums["psnr"].append(metrics.psnr(result, truth))
@@ -252,6 +260,7 @@ def main(arguments: list[str] | None = None) -> Run:
         raise UsageError(f"--camera {options.camera}: must lie from 0 to 1")
     team = Team(check_options(options))
     device = team.device
+    dtype = choose_dtype(options.precision, device)
     log = log_to(options.run, team)
 
     # --- network and data ---------------------------------------------------------------------------------------------
@@ -297,14 +306,15 @@ def main(arguments: list[str] | None = None) -> Run:
     log(f"{method.name} {options.preset}, {parameters / 1e6:.2f}M parameters, {len(train)} faces {where}; {vars(options)}")
 
     def report() -> dict[str, float]:
-        figures, sheet = evaluate(average.network, val, synthesizer, device, size=options.size, limit=options.val_faces)
+        figures, sheet = evaluate(
+            average.network, val, synthesizer, device, dtype=dtype, size=options.size, limit=options.val_faces
+        )
         run.show(figures, sheet, columns=12)
         with (options.run / "val.jsonl").open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"images": run.clock.images, **figures}) + "\n")
         return figures
 
     # --- the loop -----------------------------------------------------------------------------------------------------
-    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.precision == "bfloat16")
     for batch in run.batches(prepare):
         rate = run.learning_rate(batch, epoch=len(train))
         for group in (group for each in optimizers for group in each.param_groups):
@@ -313,14 +323,14 @@ def main(arguments: list[str] | None = None) -> Run:
         truth, mask, shown, valid, box = batch.data
         adversarial = objective.has_critics and run.position(batch) >= options.adversarial_from
 
-        with autocast:
+        with autocast(device, dtype):
             made = forward(shown, mask)
             judgement = objective.judge(made, Target(truth, mask, valid, box, batch.generator), adversarial=adversarial)
         terms = dict(judgement.terms)
         run.backward(judgement.total)
 
         if adversarial:
-            with autocast:
+            with autocast(device, dtype):
                 terms["critics"] = objective.criticise(judgement.pairs)
             run.backward(terms["critics"])
         if batch.last:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.utils import save_image
 
 from vidunmask.errors import UsageError, WeightsError
-from vidunmask.networks import weights
+from vidunmask.networks import precision, weights
 from vidunmask.training.board import Board
 from vidunmask.training.clock import Clock
 from vidunmask.training.distributed import Team
@@ -326,7 +326,8 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
     add("--ema", type=float, default=0.999, help="decay of the averaged weights (default: %(default)s)")
     add("--seed", type=int, default=0)
     add("--device", default="cpu", help="cpu, cuda or mps")
-    add("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of autocast (default: %(default)s)")
+    fastest = "of autocast; auto takes bfloat16 where the hardware multiplies it (default: %(default)s)"
+    add("--precision", choices=precision.CHOICES, default="auto", help=fastest)
     add("--compile", action="store_true", help="torch.compile the network")
     add("--accumulate", type=int, default=1, help="passes a step, each over a part of --batch (default: %(default)s)")
     add("--data", choices=WHERE, default="auto", help="where the images are held (default: on the GPU, if they fit)")
@@ -359,7 +360,11 @@ def check_options(options: argparse.Namespace) -> torch.device:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: no CUDA device is available to torch; use --device cpu")
     torch.manual_seed(options.seed)
-    return torch.device(options.device)
+    device = torch.device(options.device)
+    options.precision = str(precision.choose_dtype(options.precision, device)).removeprefix(
+        "torch."
+    )  # what is noted of the run
+    return device
 
 
 def log_to(folder: Path, team: Team) -> Callable[[str], None]:

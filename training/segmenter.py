@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from vidunmask.errors import UsageError, VidunmaskError
 from vidunmask.networks import weights
+from vidunmask.networks.precision import autocast, choose_dtype
 from vidunmask.training import metrics
 from vidunmask.training.distributed import Team
 from vidunmask.training.feed import Prepare, hold
@@ -107,7 +108,13 @@ def preparation(pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, 
 
 @torch.no_grad()
 def evaluate(
-    network: nn.Module, pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, limit: int | None = None
+    network: nn.Module,
+    pack: Pack,
+    synthesizer: MaskSynthesizer,
+    device: torch.device,
+    *,
+    dtype: torch.dtype,
+    limit: int | None = None,
 ) -> tuple[dict[str, float], Tensor]:
     """IoU of masked faces and false area of bare ones on ``val`` with fixed masks, and a sheet of 32: input, prediction in
     red."""
@@ -120,7 +127,7 @@ def evaluate(
     for start in range(0, len(rows), 16):
         images, landmarks, _ = draw_batch(pack, rows[start : start + 16], jitter=STILL, generator=generator, device=device)
         made = synthesizer(images, landmarks, generator)
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with autocast(device, dtype):
             probability = torch.sigmoid(network(made.masked).float())
         masked = made.mask.flatten(1).sum(1) > 64
         overlaps.append(metrics.iou(probability, made.mask)[masked])
@@ -142,6 +149,7 @@ def main(arguments: list[str] | None = None) -> Run:
     options = parse(arguments)
     team = Team(check_options(options))
     device = team.device
+    dtype = choose_dtype(options.precision, device)
     log = log_to(options.run, team)
 
     # --- data ---------------------------------------------------------------------------------------------------------
@@ -166,12 +174,11 @@ def main(arguments: list[str] | None = None) -> Run:
     log(f"{NETWORK} {options.preset}, {parameters / 1e6:.2f}M parameters, {len(train)} faces {where}; {vars(options)}")
 
     def report() -> dict[str, float]:
-        figures, sheet = evaluate(average.network, val, synthesizer, device, limit=options.val_faces)
+        figures, sheet = evaluate(average.network, val, synthesizer, device, dtype=dtype, limit=options.val_faces)
         run.show(figures, sheet, columns=8)
         return figures
 
     # --- the loop -----------------------------------------------------------------------------------------------------
-    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.precision == "bfloat16")
     for batch in run.batches(prepare):
         rate = run.learning_rate(batch, epoch=len(train))
         for group in optimizer.param_groups:
@@ -179,7 +186,7 @@ def main(arguments: list[str] | None = None) -> Run:
 
         masked, mask = batch.data
         network.train()
-        with autocast:
+        with autocast(device, dtype):
             logits = forward(masked)
         weight = 1 + options.weight_thin * thin_parts(mask) if options.weight_thin else None
         terms = {"bce": F.binary_cross_entropy_with_logits(logits.float(), mask, weight)}

@@ -8,7 +8,7 @@ from typing import Any
 from vidunmask import __version__
 from vidunmask.pipelines.batch import ledger as books
 from vidunmask.pipelines.batch.terms import BatchOptions
-from vidunmask.pipelines.build import choose_device, choose_dtype
+from vidunmask.pipelines.build import choose_device
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.report import library_versions
 
@@ -16,6 +16,7 @@ from vidunmask.pipelines.report import library_versions
 def identity_of(config: Config, options: BatchOptions) -> dict[str, Any]:
     """Everything but the file that decides its frames. Raises DeviceError or WeightsError."""
     from vidunmask.networks import weights
+    from vidunmask.networks.precision import choose_dtype
 
     cards = [weights.read_card(name) for name in (config.segmenter, config.inpainter)]
     # What a cluster's machines have is found out there.

@@ -15,6 +15,7 @@ from vidunmask.detectors import Detector
 from vidunmask.pipelines.dump import pictures
 from vidunmask.pipelines.dump.record import raw_bytes, write_after, write_blend
 from vidunmask.stages import blend as blending
+from vidunmask.stages.aim import Aimer
 from vidunmask.stages.crop import placement
 from vidunmask.stages.detail import Skin
 from vidunmask.stages.detect import detect as find_faces
@@ -23,7 +24,7 @@ from vidunmask.stages.observe import Observer
 from vidunmask.stages.smoothing import Path as CropPath
 from vidunmask.stages.unmask import Segmented, Unmasker, fill_of, is_large
 from vidunmask.stages.wearing import MaskWearing, WearingPast, lower_face
-from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces, SeenFace, TrackedFace
+from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces, TrackedFace
 from vidunmask.video import pixels
 
 _LOOK_AHEAD = 0.25  # seconds to each side over which the crop stage smooths a path
@@ -100,14 +101,19 @@ def load(place: Path, stored: Mapping[str, Any]) -> Face:
     return face
 
 
-def detect(frame: Frame, faces: Sequence[Face], detector: Detector, place: Path) -> list[Face]:
+def detect(frame: Frame, faces: Sequence[Face], detector: Detector, unmasker: Unmasker, place: Path) -> list[Face]:
     """The faces of the frame on its own; those that lie on a stored one keep its track and its past."""
     (item,) = find_faces([frame], detector, every=1)
     pictures.write_png(place / "detections.png", pictures.detections(frame, item.faces))
+    tracked = tuple(
+        TrackedFace(number, seen.box, seen.landmarks, seen.score, seen.detected, reset=True, trust=seen.trust)
+        for number, seen in enumerate(item.faces)
+    )
+    aimed = Aimer(unmasker).step(FrameFaces(frame, tracked)).faces
     left = list(faces)
     fresh = max((face.track_id for face in faces), default=-1) + 1
     found = []
-    for seen in sorted(item.faces, key=lambda face: -face.score):
+    for seen in sorted(aimed, key=lambda face: -face.score):
         old = max(left, key=lambda face: _overlap(face.box, seen.box), default=None)
         if old is None or _overlap(old.box, seen.box) < 0.3:
             face = Face(fresh, seen.box, seen.landmarks, seen.score, seen.detected, reset=True, trust=seen.trust)
@@ -125,7 +131,7 @@ def detect(frame: Frame, faces: Sequence[Face], detector: Detector, place: Path)
     return sorted(found, key=lambda face: face.track_id)
 
 
-def _parameters(seen: SeenFace) -> list[float]:
+def _parameters(seen: TrackedFace) -> list[float]:
     values: list[float] = placement(seen).tolist()
     return values
 

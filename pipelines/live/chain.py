@@ -14,6 +14,7 @@ from vidunmask.pipelines.build import Parts
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.live.pace import Level
 from vidunmask.pipelines.report import Stopwatch
+from vidunmask.stages.aim import aim
 from vidunmask.stages.blend import TemporalBlender, blend
 from vidunmask.stages.crop import crop
 from vidunmask.stages.detect import FaceFinder
@@ -24,12 +25,13 @@ from vidunmask.video.pixels import Preview
 
 # Which stages share a thread, in the order of the chain.
 THREADS = {
-    "detect": ("detect", "track", "crop"),
+    "detect": ("detect", "track", "aim", "crop"),
     "segment": ("segment",),
     "inpaint": ("inpaint",),
     "blend": ("blend",),
     "show": ("show",),
 }
+AIM_EVERY = 3  # frames from one look for the mask of a turned head to the next; each costs a run of the segmenter
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +81,7 @@ class Chain:
         newest = watch.stage("wait", self._gate.admit(latest(self._frames)))
         seen = watch.stage("detect", _seen(newest, self._finder))
         tracked = watch.stage("track", track(seen, Tracker(look_ahead=0)))
+        tracked = watch.stage("aim", aim(tracked, self._parts.unmasker, every=AIM_EVERY))
         crops = watch.stage("wait", prefetch(watch.stage("crop", crop(tracked, look_ahead=0)), 1))
         unmasked = unmask(
             crops, self._parts.unmasker, min_faces=1, max_frames=1, look_ahead=0, temporal=config.temporal, again=self._again,

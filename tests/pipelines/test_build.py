@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from vidunmask.errors import DeviceError, UsageError, WeightsError
-from vidunmask.pipelines.build import build, choose_device, choose_dtype
+from vidunmask.networks.precision import choose_dtype
+from vidunmask.pipelines.build import build, choose_device
 from vidunmask.pipelines.config import Config
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,40 +17,65 @@ _APART = 0.25  # of the crop's side, about the distance of the eyes: what lies c
 _SURE = 0.5  # score of a face that may claim anything
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Claim:
+    """A face as far as it says what is its own."""
+
+    frame_to_crop: FloatArray  # (2, 3) similarity, display pixels to crop pixels
+    size: int  # side of the crop in pixels
+    score: float  # 0..1
+
+
 def shared_out(probabilities: Sequence[FloatArray], crops: Sequence[FaceCrop]) -> list[FloatArray]:
     """The mask probabilities (S, S) of all faces of a frame, 0 where a pixel belongs to another face.
 
     A pixel belongs to the face whose mask would be nearest, in units of the face's own size (a Voronoi diagram with weights).
     A face alone gets the very array that was given.
     """
-    return [
-        _own(probability, crop, [other for other in crops if other is not crop and other.score >= _SURE])
-        for probability, crop in zip(probabilities, crops, strict=True)
-    ]
+    claims = [Claim(crop.frame_to_crop, len(crop.image), crop.score) for crop in crops]
+    return [_own(probability, claim, claims) for probability, claim in zip(probabilities, claims, strict=True)]
 
 
-def _own(probability: FloatArray, crop: FaceCrop, others: Sequence[FaceCrop]) -> FloatArray:
-    size = len(probability)
-    centre = size * _CENTRE
-    taken: np.ndarray | None = None
-    for other in others:
-        theirs = len(other.image) * _CENTRE
-        across = geometry.compose(geometry.invert(crop.frame_to_crop), other.frame_to_crop)  # own crop pixels to the other's
-        back = geometry.invert(across)
-        if min(_distance(across, centre, theirs) / len(other.image), _distance(back, theirs, centre) / size) < _APART:
-            continue
-        corners = geometry.apply(back, np.array([theirs]))[0]
-        if np.abs(corners - size / 2).max() > 2 * size:  # far outside of the crop
-            continue
-        y, x = np.mgrid[:size, :size].astype(np.float32)
-        own = np.hypot(x - centre[0], y - centre[1])
-        scale = geometry.scale_of(across)
-        there = scale * np.hypot(x - corners[0], y - corners[1]) * (size / len(other.image))
-        mine = there >= _NEARER * own
-        taken = ~mine if taken is None else taken | ~mine
-    if taken is None or not taken.any():
+def _own(probability: FloatArray, claim: Claim, claims: Sequence[Claim]) -> FloatArray:
+    lost = taken(claim, claims, pixels_of(len(probability)))
+    if lost is None or not lost.any():
         return probability
-    return np.where(taken, 0, probability).astype(probability.dtype)
+    return np.where(lost, 0, probability).astype(probability.dtype)
+
+
+@lru_cache(maxsize=4)
+def pixels_of(size: int) -> FloatArray:
+    """The places (S, S, 2) x, y of all pixels of a picture of that side; not to be changed."""
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    places = np.stack([x, y], axis=-1)
+    places.flags.writeable = False
+    return places
+
+
+def taken(own: Claim, claims: Sequence[Claim], points: FloatArray) -> np.ndarray | None:
+    """Which of ``points`` (..., 2), in pixels of the own crop, belong to another face of the frame; None if no one is near.
+
+    ``claims`` are those of all faces of the frame, the own one among them.
+    """
+    centre = own.size * _CENTRE
+    lost: np.ndarray | None = None
+    for other in claims:
+        if other is own or other.score < _SURE:
+            continue
+        theirs = other.size * _CENTRE
+        across = geometry.compose(geometry.invert(own.frame_to_crop), other.frame_to_crop)  # own crop pixels to the other's
+        back = geometry.invert(across)
+        if min(_distance(across, centre, theirs) / other.size, _distance(back, theirs, centre) / own.size) < _APART:
+            continue
+        there = geometry.apply(back, np.array([theirs]))[0]
+        if np.abs(there - own.size / 2).max() > 2 * own.size:  # far outside of the crop
+            continue
+        near = np.hypot(points[..., 0] - centre[0], points[..., 1] - centre[1])
+        units = geometry.scale_of(across) * (own.size / other.size)
+        far = units * np.hypot(points[..., 0] - there[0], points[..., 1] - there[1])
+        theirs_of_these = far < _NEARER * near
+        lost = theirs_of_these if lost is None else lost | theirs_of_these
+    return lost
 
 
 def _distance(a_to_b: FloatArray, a: FloatArray, b: FloatArray) -> float:

@@ -53,6 +53,7 @@ class Unmasker:
         self.dtype = dtype
         self.batch = batch
         self.seconds = {"segment": 0.0, "inpaint": 0.0}
+        self._glance: Callable[..., Tensor] = self._prepare(segmenter, compile=False)
         self._segmenter: Callable[..., Tensor] = SecondLook(self._prepare(segmenter, compile=compile))
         self._inpainter: Callable[..., Tensor] = self._prepare(inpainter, compile=compile)
 
@@ -70,6 +71,10 @@ class Unmasker:
         result = self._run(lambda image, may: torch.sigmoid(self._segmenter(image, may).float())[:, 0], _images(images), may)
         self.seconds["segment"] += time.perf_counter() - began
         return result.numpy()
+
+    def glance(self, images: Sequence[ByteArray]) -> FloatArray:
+        """The same as `segment` by one look and never compiled; it may run in another thread beside `segment`."""
+        return self._run(lambda image: torch.sigmoid(self._glance(image).float())[:, 0], _images(images)).numpy()
 
     def inpaint(self, images: Sequence[ByteArray], holes: Sequence[FloatArray]) -> FloatArray:
         """Fills (N, S, S, 3) float32 in 0..255 for crops and holes (S, S) in 0..1. NaN where the network gave none."""

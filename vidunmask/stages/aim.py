@@ -1,0 +1,159 @@
+"""Lays the crops of turned heads where their masks are.
+
+The landmarks of a head in profile are a guess: the mesh collapses there, and what stands in for it is the mean face in a box
+that sways. A crop laid by them often cuts the mask off, and what the segmenter does not see it cannot find. So a turned head is
+looked at once in a wider crop, and where that shows a mask beyond the crop, the landmarks are moved until the crop holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from vidunmask import geometry
+from vidunmask.stages.crop import placement
+from vidunmask.stages.memory import TrackMemory
+from vidunmask.stages.owners import Claim, pixels_of, taken
+from vidunmask.types import ByteArray, FloatArray, FrameFaces, TrackedFace
+
+TRUSTED = 0.8  # landmarks that are trusted more are those of a head that is not turned far ...
+_BESIDE = 0.1  # ... unless the tip of the nose lies so near an end of the jaw, of its width
+_ZOOM = 0.6  # of the wider view against the crop
+_LEAST = 600  # pixels of the wider view; a smaller patch is no mask that is worn
+_MARGIN = 14  # pixels of the crop that stay free about the mask
+_LEAST_SCALE = 0.7  # a mask too large for the crop makes a profile so much smaller in it, not more
+_FARTHEST = 110  # pixels of the crop: a patch further from where masks lie is somebody else's
+_MASK = geometry.TEMPLATE68[[30, 8]].mean(axis=0)  # where they lie, between tip of the nose and chin
+
+
+class Looker(Protocol):
+    """Who can tell where masks are: `unmask.Unmasker`."""
+
+    def glance(self, images: Sequence[ByteArray]) -> FloatArray:
+        """Probabilities (N, S, S) of a mask, for crops (S, S, 3) uint8 RGB."""
+
+
+def aim(tracked: Iterable[FrameFaces[TrackedFace]], looker: Looker, *, every: int = 1) -> Iterator[FrameFaces[TrackedFace]]:
+    """Every frame with the landmarks of its turned heads moved so that `crop` holds their masks; other faces as they were.
+
+    ``every``: frames of a track from one look to the next; in between the last move is made again.
+    """
+    aimer = Aimer(looker, every=every)
+    for item in tracked:
+        yield aimer.step(item)
+
+
+class Aimer:
+    """The same, frame by frame; see `aim`."""
+
+    def __init__(self, looker: Looker, *, every: int = 1) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1, not {every}")
+        self._looker = looker
+        self._every = every
+        self._moves: TrackMemory[list[tuple[int, FloatArray | None]]] = TrackMemory(list)
+
+    def step(self, item: FrameFaces[TrackedFace]) -> FrameFaces[TrackedFace]:
+        """Takes the next frame and returns it."""
+        index = item.frame.index
+        turned = [place for place, face in enumerate(item.faces) if is_turned(face)]
+        if not turned:
+            return item
+        moves: dict[int, FloatArray | None] = {}
+        due = []
+        for place in turned:
+            face = item.faces[place]
+            last = self._moves.of(face.track_id, index, reset=face.reset)
+            if last and index - last[0][0] < self._every:
+                moves[place] = last[0][1]
+            else:
+                due.append(place)
+        for place, move in zip(due, self._look(item, due), strict=True):
+            face = item.faces[place]
+            self._moves.of(face.track_id, index, reset=True).append((index, move))
+            moves[place] = move
+        self._moves.prune(index)
+        faces = [face if (move := moves.get(place)) is None else _moved(face, move) for place, face in enumerate(item.faces)]
+        return replace(item, faces=tuple(faces))
+
+    def _look(self, item: FrameFaces[TrackedFace], places: Sequence[int]) -> list[FloatArray | None]:
+        """For each of the faces its move, see `_move`; None where it needs none."""
+        from vidunmask.video import pixels
+
+        if not places:
+            return []
+        size = geometry.CROP_SIZE
+        crops = [_crop_of(item.faces[place]) for place in places]
+        wide = [pixels.read_crop(item.frame, geometry.compose(to_crop, _CROP_TO_WIDE), size) for to_crop in crops]
+        probabilities = self._looker.glance(wide)
+        claims: list[Claim] = []
+        if len(item.faces) > 1:
+            claims = [Claim(_crop_of(face), size, face.score) for face in item.faces]
+        moves = []
+        for place, probability in zip(places, probabilities, strict=True):
+            mask = probability > 0.5
+            lost = taken(claims[place], claims, geometry.apply(_WIDE_TO_CROP, pixels_of(size))) if claims else None
+            if lost is not None:
+                mask &= ~lost
+            moves.append(_move(mask, least_scale=1 - (1 - item.faces[place].trust) * (1 - _LEAST_SCALE)))
+        return moves
+
+
+_CROP_TO_WIDE = np.array([[_ZOOM, 0, 0], [0, _ZOOM, 0]]) + np.array([0, 0, (1 - _ZOOM) * (geometry.CROP_SIZE - 1) / 2])
+_WIDE_TO_CROP = geometry.invert(_CROP_TO_WIDE)
+
+
+def is_turned(face: TrackedFace) -> bool:
+    """Whether a face looks so far aside that its landmarks may not say where its mask is."""
+    if face.trust < TRUSTED:
+        return True
+    points = geometry.apply(_crop_of(face), face.landmarks)
+    first, last = points[:17, 0].min(), points[:17, 0].max()
+    along = (points[30, 0] - first) / max(last - first, 1e-6)
+    return bool(not _BESIDE <= along <= 1 - _BESIDE)
+
+
+def _crop_of(face: TrackedFace) -> FloatArray:
+    """The frame_to_crop (2, 3) of a face on its own, as `crop` would lay it without its past."""
+    return geometry.similarity_from_parameters(placement(face))
+
+
+def _move(mask: np.ndarray, *, least_scale: float) -> FloatArray | None:
+    """The crop_to_crop (2, 3) that brings a mask, found in the wider view (S, S), into the crop; None where it lies there.
+
+    It is the least shift that does so, after the least shrinking about the middle of the mask.
+    """
+    count, _, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    best: tuple[int, FloatArray] | None = None
+    for x, y, width, height, area, centre in (
+        (*stats[number], geometry.apply(_WIDE_TO_CROP, centres[number])) for number in range(1, count)
+    ):
+        near = np.hypot(*(centre - _MASK)) < _FARTHEST
+        if near and area >= _LEAST and (best is None or area > best[0]):
+            corners = np.array([[x - 0.5, y - 0.5], [x + width - 0.5, y + height - 0.5]])
+            best = area, geometry.apply(_WIDE_TO_CROP, corners)
+    if best is None:
+        return None
+    low, high = best[1]
+    least, most = _MARGIN - 0.5, geometry.CROP_SIZE - 0.5 - _MARGIN
+    scale = float(np.clip((most - least) / (high - low).max(), least_scale, 1))
+    middle = (low + high) / 2
+    low, high = middle + scale * (low - middle), middle + scale * (high - middle)
+    fits = high - low <= most - least
+    # a mask that is larger than the crop even so has its middle in the crop's
+    shift = np.where(fits, np.maximum(least - low, 0) + np.minimum(most - high, 0), (least + most - low - high) / 2)
+    if scale == 1 and not shift.any():
+        return None
+    return np.array([[scale, 0, 0], [0, scale, 0]]) + np.array([0, 0, 1]) * ((1 - scale) * middle + shift)[:, None]
+
+
+def _moved(face: TrackedFace, move: FloatArray) -> TrackedFace:
+    """The face with its landmarks where they have to be for its crop to be laid by ``move`` (2, 3), crop_to_crop, elsewhere."""
+    to_crop = _crop_of(face)
+    there = geometry.compose(geometry.compose(to_crop, geometry.invert(move)), geometry.invert(to_crop))
+    landmarks = geometry.apply(there, face.landmarks)
+    return replace(face, landmarks=landmarks, box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]))
