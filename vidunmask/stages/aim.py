@@ -26,6 +26,8 @@ _ZOOM = 0.6  # of the wider view against the crop
 _LEAST = 600  # pixels of the wider view; a smaller patch is no mask that is worn
 _MARGIN = 14  # pixels of the crop that stay free about the mask
 _LEAST_SCALE = 0.7  # a mask too large for the crop makes a profile so much smaller in it, not more
+_ASIDE = 48  # pixels of the crop; no mask moves a face further aside
+_LOWEST = 190  # and its canonical chin no further up: scarves and gaiters go on below the face
 _FARTHEST = 110  # pixels of the crop: a patch further from where masks lie is somebody else's
 _MASK = geometry.TEMPLATE68[[30, 8]].mean(axis=0)  # where they lie, between tip of the nose and chin
 
@@ -146,6 +148,8 @@ def _move(mask: np.ndarray, *, least_scale: float) -> FloatArray | None:
     fits = high - low <= most - least
     # a mask that is larger than the crop even so has its middle in the crop's
     shift = np.where(fits, np.maximum(least - low, 0) + np.minimum(most - high, 0), (least + most - low - high) / 2)
+    chin = (1 - scale) * middle[1] + scale * geometry.TEMPLATE68[8, 1]
+    shift = np.clip(shift, [-_ASIDE, min(0.0, _LOWEST - chin)], [_ASIDE, np.inf])
     if scale == 1 and not shift.any():
         return None
     return np.array([[scale, 0, 0], [0, scale, 0]]) + np.array([0, 0, 1]) * ((1 - scale) * middle + shift)[:, None]
