@@ -7,11 +7,12 @@ import av
 import numpy as np
 import pytest
 
+from tests.stages.drawn_faces import DiscDetector, frame_with
 from vidunmask.errors import InputError, UsageError
 from vidunmask.pipelines import cli
 from vidunmask.pipelines.build import build
 from vidunmask.pipelines.config import Config
-from vidunmask.pipelines.dump import pictures
+from vidunmask.pipelines.dump import again, pictures
 from vidunmask.pipelines.dump.choice import FrameChoice
 from vidunmask.pipelines.dump.redo import STAGES, redo
 from vidunmask.pipelines.dump.run import dump
@@ -60,6 +61,34 @@ def test_unchanged_code_gives_the_same_bits_from_every_stage_on(folder, parts, s
     assert [change.stage for change in report.changes] == [*STAGES[STAGES.index(start) :], "result"]
     assert all(change.most == 0 for change in report.changes)
     assert report.notes == ()
+
+
+class BesideTheDisc(DiscDetector):
+    """Finds a disc that it does not trust, as a head in profile."""
+
+    def landmarks(self, region):
+        return replace(super().landmarks(region), trust=0.0)
+
+
+class Blue:
+    """Takes blue for a mask."""
+
+    def glance(self, images):
+        return np.stack([(image[..., 2] > 180).astype(np.float32) for image in images])
+
+
+def test_detection_of_a_turned_head_goes_where_its_mask_is(tmp_path):
+    frame = frame_with([(160, 90, 30)])
+    picture = frame.native.to_ndarray(format="rgb24")
+    picture[92:118, 191:235] = (0, 0, 250)
+    masked = replace(frame, native=av.VideoFrame.from_ndarray(picture, format="rgb24"))
+    detector = BesideTheDisc()
+    (bare,) = again.detect(frame, [], detector, Blue(), tmp_path)
+    (worn,) = again.detect(masked, [], detector, Blue(), tmp_path)
+    moved = worn.landmarks.mean(axis=0) - bare.landmarks.mean(axis=0)
+    assert moved[0] > 5
+    centre = worn.path[0][1] - bare.path[0][1]  # what the crop is laid by moves along
+    assert centre == pytest.approx(moved[0], abs=2)
 
 
 def test_detection_has_no_past_and_says_so_but_finds_the_face_again(folder, parts):

@@ -61,7 +61,7 @@ def test_a_masked_clip_is_edited_and_keeps_times_sound_and_tags(clip, tmp_path, 
     assert (report.frames, report.frames_edited, len(report.faces)) == (25, 25, 1)
     assert report.faces[0].frames_edited == 25
     assert seen[-1] == (25, 25)
-    assert {"decode", "detect", "track", "crop", "segment", "inpaint", "blend", "encode"} <= set(report.stages)
+    assert {"decode", "detect", "track", "aim", "crop", "segment", "inpaint", "blend", "encode"} <= set(report.stages)
     assert all(seconds >= 0 for seconds in report.stages.values())
     assert set(report.weights) == {"everywhere.safetensors", "inpainter.safetensors"}
 

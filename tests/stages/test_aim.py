@@ -39,7 +39,7 @@ def frame(*boxes, index=0):
 def face(x=200, y=100, *, trust=0.0, track=1, reset=False, score=0.9):
     """A face whose canonical crop has its corner at (x, y) of the frame and is as large there, but for the profile's smaller
     scale."""
-    landmarks = geometry.TEMPLATE68 + [x, y]
+    landmarks = geometry.TEMPLATE68 + np.array([x, y])
     box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
     return TrackedFace(track, box, landmarks, score, True, reset, trust)
 
@@ -80,7 +80,8 @@ def test_a_mask_within_the_crop_moves_nothing():
 def test_a_mask_beyond_the_edge_of_the_crop_comes_to_lie_in_it(away, trust):
     scale = geometry.PROFILE_SCALE ** (1 - trust)
     middle = np.array([327.5, 227.5]) + (np.array([0, 51]) + away) / scale  # of a patch 90 x 70 pixels of the crop large
-    corners = np.concatenate([middle - [45 / scale, 35 / scale], middle + [45 / scale, 35 / scale]])
+    half = np.array([45, 35]) / scale
+    corners = np.concatenate([middle - half, middle + half])
     item = FrameFaces(frame(corners.round().astype(int)), (face(trust=trust),))
     _, share = blue_in_crop(item)
     assert share < 0.95
