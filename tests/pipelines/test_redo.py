@@ -79,7 +79,7 @@ class Blue:
 
 def test_detection_of_a_turned_head_goes_where_its_mask_is(tmp_path):
     frame = frame_with([(160, 90, 30)])
-    picture = frame.native.to_ndarray(format="rgb24")
+    picture = frame.native.to_ndarray(format="rgb24").copy()  # it may be a view of the frame
     picture[92:118, 191:235] = (0, 0, 250)
     masked = replace(frame, native=av.VideoFrame.from_ndarray(picture, format="rgb24"))
     detector = BesideTheDisc()
