@@ -24,7 +24,9 @@ TRUSTED = 0.8  # landmarks that are trusted more are those of a head that is not
 _BESIDE = 0.1  # ... unless the tip of the nose lies so near an end of the jaw, of its width
 _ZOOM = 0.6  # of the wider view against the crop
 _LEAST = 600  # pixels of the wider view; a smaller patch is no mask that is worn
-_MARGIN = 14  # pixels of the crop that stay free about the mask
+_MARGIN = 14  # pixels of the crop that stay free about the mask ...
+_MARGIN_OF_PROFILES = 38  # ... and so many where the segmenter is at its weakest
+_PROFILE = (0.1, 0.3)  # trust below and above which a head counts as one or not
 _LEAST_SCALE = 0.7  # a mask too large for the crop makes a profile so much smaller in it, not more
 _ASIDE = 48  # pixels of the crop; no mask moves a face further aside
 _LOWEST = 190  # and its canonical chin no further up: scarves and gaiters go on below the face
@@ -101,7 +103,7 @@ class Aimer:
             lost = taken(claims[place], claims, geometry.apply(_WIDE_TO_CROP, pixels_of(size))) if claims else None
             if lost is not None:
                 mask &= ~lost
-            moves.append(_move(mask, least_scale=1 - (1 - item.faces[place].trust) * (1 - _LEAST_SCALE)))
+            moves.append(_move(mask, trust=item.faces[place].trust))
         return moves
 
 
@@ -124,7 +126,7 @@ def _crop_of(face: TrackedFace) -> FloatArray:
     return geometry.similarity_from_parameters(placement(face))
 
 
-def _move(mask: np.ndarray, *, least_scale: float) -> FloatArray | None:
+def _move(mask: np.ndarray, *, trust: float) -> FloatArray | None:
     """The crop_to_crop (2, 3) that brings a mask, found in the wider view (S, S), into the crop; None where it lies there.
 
     It is the least shift that does so, after the least shrinking about the middle of the mask.
@@ -141,7 +143,9 @@ def _move(mask: np.ndarray, *, least_scale: float) -> FloatArray | None:
     if best is None:
         return None
     low, high = best[1]
-    least, most = _MARGIN - 0.5, geometry.CROP_SIZE - 0.5 - _MARGIN
+    margin = float(np.interp(trust, _PROFILE, (_MARGIN_OF_PROFILES, _MARGIN)))
+    least, most = margin - 0.5, geometry.CROP_SIZE - 0.5 - margin
+    least_scale = trust + (1 - trust) * _LEAST_SCALE
     scale = float(np.clip((most - least) / (high - low).max(), least_scale, 1))
     middle = (low + high) / 2
     low, high = middle + scale * (low - middle), middle + scale * (high - middle)
