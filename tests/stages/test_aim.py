@@ -183,6 +183,17 @@ def test_between_looks_the_last_move_is_made_again_and_a_reset_looks_anew():
     assert shifts[5] == pytest.approx(shifts[3])
 
 
+def test_small_faces_are_looked_at_in_every_third_frame():
+    looker = Blue()
+    aimer = Aimer(looker)
+    for index in range(7):
+        near, far = face(track=1), face(400, 200, track=2)
+        middle = far.landmarks.mean(axis=0)
+        far = replace(far, landmarks=middle + (far.landmarks - middle) / 3)  # a third as large: its crop enlarges it
+        aimer.step(FrameFaces(frame(index=index), (near, far)))
+    assert looker.looks == 7 + 3
+
+
 def test_a_network_that_gives_no_number_moves_nothing():
     class Nothing:
         def glance(self, images):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Protocol
 
 import cv2
@@ -18,6 +19,7 @@ from vidunmask import geometry
 from vidunmask.stages.crop import placement
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.owners import Claim, pixels_of, taken
+from vidunmask.stages.unmask import is_large
 from vidunmask.types import ByteArray, FloatArray, FrameFaces, TrackedFace
 
 TRUSTED = 0.8  # landmarks that are trusted more are those of a head that is not turned far ...
@@ -28,6 +30,7 @@ _MARGIN = 14  # pixels of the crop that stay free about the mask ...
 _MARGIN_OF_PROFILES = 38  # ... and so many where the segmenter is at its weakest
 _PROFILE = (0.1, 0.3)  # trust below and above which a head counts as one or not
 _LEAST_SCALE = 0.7  # a mask too large for the crop makes a profile so much smaller in it, not more
+_EVERY_OF_SMALL = 3  # frames; in a crowd looks add up, and nobody sees a small face's crop lag by two frames
 _ASIDE = 48  # pixels of the crop; no mask moves a face further aside
 _LOWEST = 190  # and its canonical chin no further up: scarves and gaiters go on below the face
 _FARTHEST = 110  # pixels of the crop: a patch further from where masks lie is somebody else's
@@ -44,7 +47,8 @@ class Looker(Protocol):
 def aim(tracked: Iterable[FrameFaces[TrackedFace]], looker: Looker, *, every: int = 1) -> Iterator[FrameFaces[TrackedFace]]:
     """Every frame with the landmarks of its turned heads moved so that `crop` holds their masks; other faces as they were.
 
-    ``every``: frames of a track from one look to the next; in between the last move is made again.
+    ``every``: frames of a track from one look to the next, of small faces at least three; in between the last move is made
+    again.
     """
     aimer = Aimer(looker, every=every)
     for item in tracked:
@@ -72,7 +76,8 @@ class Aimer:
         for place in turned:
             face = item.faces[place]
             last = self._moves.of(face.track_id, index, reset=face.reset)
-            if last and index - last[0][0] < self._every:
+            every = self._every if is_large(_crop_of(face)) else max(self._every, _EVERY_OF_SMALL)
+            if last and index - last[0][0] < every:
                 moves[place] = last[0][1]
             else:
                 due.append(place)
@@ -100,7 +105,7 @@ class Aimer:
         moves = []
         for place, probability in zip(places, probabilities, strict=True):
             mask = probability > 0.5
-            lost = taken(claims[place], claims, geometry.apply(_WIDE_TO_CROP, pixels_of(size))) if claims else None
+            lost = taken(claims[place], claims, _places_of_wide(size)) if claims else None
             if lost is not None:
                 mask &= ~lost
             moves.append(_move(mask, trust=item.faces[place].trust))
@@ -109,6 +114,12 @@ class Aimer:
 
 _CROP_TO_WIDE = np.array([[_ZOOM, 0, 0], [0, _ZOOM, 0]]) + np.array([0, 0, (1 - _ZOOM) * (geometry.CROP_SIZE - 1) / 2])
 _WIDE_TO_CROP = geometry.invert(_CROP_TO_WIDE)
+
+
+@lru_cache(maxsize=1)
+def _places_of_wide(size: int) -> FloatArray:
+    """Where in the crop the pixels of the wider view lie, (S, S, 2) x, y; not to be changed."""
+    return geometry.apply(_WIDE_TO_CROP, pixels_of(size))
 
 
 def is_turned(face: TrackedFace) -> bool:
