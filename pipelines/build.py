@@ -1,4 +1,4 @@
-"""From a config to the parts of a run, once: the device and the precision are chosen here and nowhere else."""
+"""From a config to the parts of a run, once: the device is chosen here and nowhere else."""
 
 from __future__ import annotations
 

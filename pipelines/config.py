@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidunmask.errors import UsageError
+from vidunmask.networks.precision import PRECISIONS
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -327,7 +327,7 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
     add("--seed", type=int, default=0)
     add("--device", default="cpu", help="cpu, cuda or mps")
     fastest = "of autocast; auto takes bfloat16 where the hardware multiplies it (default: %(default)s)"
-    add("--precision", choices=precision.CHOICES, default="auto", help=fastest)
+    add("--precision", choices=precision.PRECISIONS, default="auto", help=fastest)
     add("--compile", action="store_true", help="torch.compile the network")
     add("--accumulate", type=int, default=1, help="passes a step, each over a part of --batch (default: %(default)s)")
     add("--data", choices=WHERE, default="auto", help="where the images are held (default: on the GPU, if they fit)")
@@ -361,9 +361,8 @@ def check_options(options: argparse.Namespace) -> torch.device:
         raise UsageError("--device cuda: no CUDA device is available to torch; use --device cpu")
     torch.manual_seed(options.seed)
     device = torch.device(options.device)
-    options.precision = str(precision.choose_dtype(options.precision, device)).removeprefix(
-        "torch."
-    )  # what is noted of the run
+    dtype = precision.choose_dtype(options.precision, device)
+    options.precision = str(dtype).removeprefix("torch.")  # what is noted of the run is what it runs with
     return device
 
 

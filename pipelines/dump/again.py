@@ -22,6 +22,7 @@ from vidunmask.stages.detect import detect as find_faces
 from vidunmask.stages.holes import guide_of, hole_of
 from vidunmask.stages.observe import Observer
 from vidunmask.stages.smoothing import Path as CropPath
+from vidunmask.stages.track import as_tracked
 from vidunmask.stages.unmask import Segmented, Unmasker, fill_of, is_large
 from vidunmask.stages.wearing import MaskWearing, WearingPast, lower_face
 from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces, TrackedFace
@@ -105,10 +106,7 @@ def detect(frame: Frame, faces: Sequence[Face], detector: Detector, unmasker: Un
     """The faces of the frame on its own; those that lie on a stored one keep its track and its past."""
     (item,) = find_faces([frame], detector, every=1)
     pictures.write_png(place / "detections.png", pictures.detections(frame, item.faces))
-    tracked = tuple(
-        TrackedFace(number, seen.box, seen.landmarks, seen.score, seen.detected, reset=True, trust=seen.trust)
-        for number, seen in enumerate(item.faces)
-    )
+    tracked = tuple(as_tracked(number, seen) for number, seen in enumerate(item.faces))
     aimed = Aimer(unmasker).step(FrameFaces(frame, tracked)).faces
     left = list(faces)
     fresh = max((face.track_id for face in faces), default=-1) + 1

@@ -5,6 +5,8 @@ from vidunmask.errors import DeviceError, UsageError, WeightsError
 from vidunmask.networks.precision import choose_dtype
 from vidunmask.pipelines.build import build, choose_device
 from vidunmask.pipelines.config import Config
+from vidunmask.training import segmenter
+from vidunmask.training.loop import check_options
 
 
 def test_a_device_that_is_not_there_is_an_error_that_names_what_is(monkeypatch):
@@ -33,6 +35,16 @@ def test_precision_is_taken_at_its_word_and_chosen_by_the_hardware_otherwise(mon
     assert choose_dtype("auto", cpu) == torch.float32
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
     assert choose_dtype("auto", cpu) == torch.bfloat16
+
+
+def test_training_notes_the_precision_that_auto_stands_for(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    for native, named in ((False, "float32"), (True, "bfloat16")):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda native=native: native, raising=False)
+        options = segmenter.parse(["--pack", "p", "--run", "r"])
+        assert options.precision == "auto"
+        check_options(options)
+        assert options.precision == named
 
 
 def test_the_parts_say_what_they_were_made_of(weights):

@@ -107,6 +107,7 @@ def test_a_picture_is_edited_and_keeps_its_size_and_metadata(tmp_path, config, p
     Image.open(SAMPLES / "astronaut_masked.jpg").save(source, exif=exif, quality=95)
     report = unmask(source, target, config=config, parts=parts)
     assert (report.frames, report.frames_edited) == (1, 1)
+    assert {"detect", "aim", "crop", "segment", "inpaint", "blend"} <= set(report.stages)
     after = Image.open(target)
     assert after.size == (512, 512)
     assert after.getexif()[0x010F] == "A camera"

@@ -71,41 +71,44 @@ class Aimer:
         turned = [place for place, face in enumerate(item.faces) if is_turned(face)]
         if not turned:
             return item
+        crops = [_crop_of(face) for face in item.faces]
         moves: dict[int, FloatArray | None] = {}
         due = []
         for place in turned:
             face = item.faces[place]
             last = self._moves.of(face.track_id, index, reset=face.reset)
-            every = self._every if is_large(_crop_of(face)) else max(self._every, _EVERY_OF_SMALL)
+            every = self._every if is_large(crops[place]) else max(self._every, _EVERY_OF_SMALL)
             if last and index - last[0][0] < every:
                 moves[place] = last[0][1]
             else:
                 due.append(place)
-        for place, move in zip(due, self._look(item, due), strict=True):
+        for place, move in zip(due, self._look(item, crops, due), strict=True):
             face = item.faces[place]
             self._moves.of(face.track_id, index, reset=True).append((index, move))
             moves[place] = move
         self._moves.prune(index)
-        faces = [face if (move := moves.get(place)) is None else _moved(face, move) for place, face in enumerate(item.faces)]
+        faces = [
+            face if (move := moves.get(place)) is None else _moved(face, crops[place], move)
+            for place, face in enumerate(item.faces)
+        ]
         return replace(item, faces=tuple(faces))
 
-    def _look(self, item: FrameFaces[TrackedFace], places: Sequence[int]) -> list[FloatArray | None]:
-        """For each of the faces its move, see `_move`; None where it needs none."""
+    def _look(
+        self, item: FrameFaces[TrackedFace], crops: Sequence[FloatArray], places: Sequence[int]
+    ) -> list[FloatArray | None]:
+        """For each of the faces at ``places`` its move, see `_move`; ``crops`` are the frame_to_crop of all of the frame."""
         from vidunmask.video import pixels
 
         if not places:
             return []
         size = geometry.CROP_SIZE
-        crops = [_crop_of(item.faces[place]) for place in places]
-        wide = [pixels.read_crop(item.frame, geometry.compose(to_crop, _CROP_TO_WIDE), size) for to_crop in crops]
+        wide = [pixels.read_crop(item.frame, geometry.compose(crops[place], _CROP_TO_WIDE), size) for place in places]
         probabilities = self._looker.glance(wide)
-        claims: list[Claim] = []
-        if len(item.faces) > 1:
-            claims = [Claim(_crop_of(face), size, face.score) for face in item.faces]
+        claims = [Claim(to_crop, size, face.score) for to_crop, face in zip(crops, item.faces, strict=True)]
         moves = []
         for place, probability in zip(places, probabilities, strict=True):
             mask = probability > 0.5
-            lost = taken(claims[place], claims, _places_of_wide(size)) if claims else None
+            lost = taken(claims[place], claims, _places_of_wide(size))
             if lost is not None:
                 mask &= ~lost
             moves.append(_move(mask, trust=item.faces[place].trust))
@@ -170,9 +173,8 @@ def _move(mask: np.ndarray, *, trust: float) -> FloatArray | None:
     return np.array([[scale, 0, 0], [0, scale, 0]]) + np.array([0, 0, 1]) * ((1 - scale) * middle + shift)[:, None]
 
 
-def _moved(face: TrackedFace, move: FloatArray) -> TrackedFace:
+def _moved(face: TrackedFace, to_crop: FloatArray, move: FloatArray) -> TrackedFace:
     """The face with its landmarks where they have to be for its crop to be laid by ``move`` (2, 3), crop_to_crop, elsewhere."""
-    to_crop = _crop_of(face)
     there = geometry.compose(geometry.compose(to_crop, geometry.invert(move)), geometry.invert(to_crop))
     landmarks = geometry.apply(there, face.landmarks)
     return replace(face, landmarks=landmarks, box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]))

@@ -145,7 +145,7 @@ class Tracker:
         self._next_track += 1
         self._tracks[new.number] = new
         self._judge(new, slot)
-        slot.entries[new.number] = _tracked(new.number, face)
+        slot.entries[new.number] = as_tracked(new.number, face)
 
     def _continue(self, old: _Track, face: SeenFace, slot: _Slot) -> None:
         """Adds a sighting to a track, with the frames in between where it was missed."""
@@ -160,7 +160,7 @@ class Tracker:
         old.best_score = max(old.best_score, _proof(face))
         old.sightings += 1
         self._judge(old, slot)
-        slot.entries[old.number] = replace(_tracked(old.number, face), reset=jumped)
+        slot.entries[old.number] = replace(as_tracked(old.number, face), reset=jumped)
 
     def _judge(self, old: _Track, slot: _Slot) -> None:
         """Confirms a track once it is both certain enough and old enough."""
@@ -178,7 +178,7 @@ class Tracker:
             box = (1 - at) * old.last.box + at * face.box
             trust = min(old.last.trust, face.trust)
             filled = SeenFace(box, landmarks, min(old.last.score, face.score), detected=False, trust=trust)
-            between.entries[old.number] = _tracked(old.number, filled)
+            between.entries[old.number] = as_tracked(old.number, filled)
 
     def _release(self) -> FrameFaces[TrackedFace]:
         """Takes the oldest frame out of the window with the faces of confirmed tracks."""
@@ -206,10 +206,11 @@ class Tracker:
         shift = old.velocity * missed * (1 - 0.5 * missed / max(self._coast, 1e-6))
         box = old.last.box + np.tile(shift, 2)
         guess = SeenFace(box, old.last.landmarks + shift, old.last.score, detected=False, trust=old.last.trust)
-        return _tracked(old.number, guess)
+        return as_tracked(old.number, guess)
 
 
-def _tracked(number: int, face: SeenFace) -> TrackedFace:
+def as_tracked(number: int, face: SeenFace) -> TrackedFace:
+    """A sighting as part of the track of that number."""
     return TrackedFace(number, face.box, face.landmarks, face.score, face.detected, reset=False, trust=face.trust)
 
 

@@ -180,3 +180,16 @@ def test_attention_can_be_left_out_as_in_table_3(name):
     assert module(image, mask).shape == image.shape
     attention = dict(module.named_modules())["reason.attention" if name == "rfr" else "attention"]
     assert attention.conv.kernel_size == (3, 3)
+
+
+def test_structural_similarity_is_a_term_only_where_it_is_asked_for(vgg):
+    module = build("gated_mcsam", "tiny").train()
+    image, mask = faces(128)
+    made = Trainable(module)(image, mask)
+    plain, asked = (
+        objective("gated_mcsam", vgg, weights=weights).judge(made, target(image, mask), adversarial=False)
+        for weights in ({}, {"ssim": 2.0})
+    )
+    assert set(asked.terms) - set(plain.terms) == {"ssim"}
+    assert asked.terms["ssim"] > 0
+    torch.testing.assert_close(asked.total, plain.total + 2 * asked.terms["ssim"])
