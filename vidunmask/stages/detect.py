@@ -36,6 +36,7 @@ _CERTAIN = 0.6
 _TRUSTED = 0.8  # of landmarks that need no flow
 _DRAW = 0.2  # share of the way that a face followed by the flow goes to the detector's in each frame
 _DRAW_FAR = 0.35  # and where the detector sees it elsewhere
+_DOUBT = 0.6
 _BELIEF = 0.2  # share of a frame's trust in that of the face: a single frame of a profile may seem sure and be wrong
 _HELD_BYTES = 128 << 20  # frames held back to follow faces into, whatever their number
 
@@ -184,7 +185,7 @@ class FaceFinder:
         if read is None:
             return None
         seen, view = read
-        trust = old.trust + _BELIEF * (seen.trust - old.trust)
+        trust = old.trust + (_BELIEF if seen.trust > old.trust else _DOUBT) * (seen.trust - old.trust)
         if min(trust, seen.trust) < _TRUSTED:
             moved = self._moved(frame, old) if moved is None else moved
             if moved is not None:

@@ -127,7 +127,7 @@ class Segmented:
     crop: FaceCrop
     probability: FloatArray  # (S, S) float32
     region: ByteArray  # (S, S) 0/1, the lower face
-    guide: FloatArray  # (64, 64) float32, see holes.guide_of
+    guide: ByteArray  # (128, 128) uint8, see holes.guide_of
     covered: float  # 0..1, share of the lower face under the mask
     opacity: float = 0.0
     failed: bool = False
