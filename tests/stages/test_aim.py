@@ -78,7 +78,7 @@ def test_a_mask_within_the_crop_moves_nothing():
 @pytest.mark.parametrize("trust", [0.0, 0.3, 0.7])
 @pytest.mark.parametrize("away", [(100, 0), (-100, 10), (20, 52)])
 def test_a_mask_beyond_the_edge_of_the_crop_comes_to_lie_in_it(away, trust):
-    scale = geometry.PROFILE_SCALE ** (1 - trust)
+    scale = geometry.profile_scale(trust)
     middle = np.array([327.5, 227.5]) + (np.array([0, 51]) + away) / scale  # of a patch 90 x 70 pixels of the crop large
     half = np.array([45, 35]) / scale
     corners = np.concatenate([middle - half, middle + half])
@@ -107,7 +107,7 @@ def test_a_profile_whose_mask_is_larger_than_the_crop_is_laid_in_smaller():
 def test_a_profile_is_given_more_room_about_its_mask():
     freed = []
     for trust in (0.3, 0.2, 0.1, 0.0):
-        scale = geometry.PROFILE_SCALE ** (1 - trust)
+        scale = geometry.profile_scale(trust)
         right = int(327.5 + 106 / scale)  # 22 pixels of the crop from its edge
         item = FrameFaces(frame((right - 80, 270, right, 310)), (face(trust=trust),))
         (aimed,) = aim([item], Blue())

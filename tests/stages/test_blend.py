@@ -117,6 +117,20 @@ def test_a_flickering_fill_on_a_still_face_is_calmed():
     assert calm < 0.4 * raw
 
 
+def test_a_fill_of_another_pose_does_not_show_through():
+    truth, mouth = skin(), np.zeros((SIZE, SIZE, 1))
+    cv2.ellipse(mouth, (108, 190), (20, 9), 0, 0, 360, -70, -1)
+    turned = np.roll(mouth, 36, axis=1)
+    blender = TemporalBlender(grain=False)
+    for index in range(4):
+        blender.step(fill_of(truth, truth + mouth), index)
+    after = picture_of(blender, fill_of(truth, truth + turned), 4)
+    alone = picture_of(TemporalBlender(grain=False), fill_of(truth, truth + turned))
+    ghost = (alone - after)[190, 100:116].mean()  # of the old mouth
+    assert ghost < 5
+    assert abs(alone - after)[190, 136:152].mean() < 5
+
+
 def test_nothing_is_blended_across_a_reset_a_cut_or_another_track():
     dark, light = skin(offset=-60), skin(offset=40)
     for kwargs in ({"reset": True}, {"track": 2}, {}):

@@ -1,6 +1,7 @@
 from fractions import Fraction
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -233,6 +234,23 @@ def test_smoothing_calms_a_flickering_edge_but_not_a_moving_mask():
     smoother.step(on, guide_of(face(masked=True)))
     after = smoother.step(off, guide_of(face(masked=False)))
     assert after[180, 128] < 0.1
+
+
+def test_a_loop_in_a_crop_that_sways_is_not_averaged_away():
+    rng = np.random.default_rng(3)
+    wide = cv2.GaussianBlur(rng.integers(0, 255, (SIZE + 40, SIZE + 40, 3)).astype(np.uint8), (0, 0), 4)
+    line = np.zeros((SIZE + 40, SIZE + 40), np.float32)
+    cv2.line(line, (40, 60), (150, 160), 1.0, 4)  # a loop
+    frames = [(line[20:-20, x : x + SIZE].copy(), wide[20:-20, x : x + SIZE]) for x in (20, 28, 14, 25, 18)]
+    series = [(probability, guide_of(np.ascontiguousarray(crop))) for probability, crop in frames]
+    smoother = MaskSmoother()
+    for probability, guide in series[:2]:
+        smoother.step(probability, guide)
+    probability, guide = series[2]
+    smoothed = smoother.step(probability, guide, series[3:])
+    there = probability > 0
+    assert smoothed[there].mean() > 0.8  # 0.36 without the motion
+    assert smoothed[cv2.dilate(probability, np.ones((9, 9), np.uint8)) == 0].max() < 0.3
 
 
 def test_a_track_is_forgotten_after_a_while_and_on_reset():

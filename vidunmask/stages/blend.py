@@ -26,6 +26,8 @@ _REACH = 12.0  # pixels of 256 over which what remains at the rim is let go of
 _LARGE = 24.0  # grey levels: a difference at the rim this large is an edge (jaw, collar), not a tint
 _MOVED = 9.0  # grey levels by which a pixel may differ after motion compensation and still vouch for the past
 _JUMP = 30.0  # mean grey levels between frames after compensation: not the same scene any more
+_COARSE = 3.0  # pixels over which a fill is compared with the one before
+_OTHER = 20.0  # grey levels: two fills so far apart are different faces, and between them lies neither but both at once
 _BORDER = 10  # pixels over which the alpha fades towards the crop's border
 _MAX_GRAIN = 3.0  # grey levels; more than that is texture, not noise
 
@@ -82,7 +84,9 @@ class TemporalBlender:
         size = len(hole)
         composed = fill.image + cv2.resize(tint, (size, size), interpolation=cv2.INTER_LINEAR)
         if trust is not None and before is not None:
-            keep_map = (self.strength * trust)[..., None]
+            # plain cloth says nothing of the motion under it: what the fills themselves show has the last word
+            apart = cv2.GaussianBlur(np.abs(before - composed).mean(axis=2), (0, 0), _COARSE)
+            keep_map = (self.strength * trust * np.exp(-((apart / _OTHER) ** 2)))[..., None]
             composed += keep_map * (before - composed)
         composed = np.where(hole[..., None] > 0, composed, fill.crop.astype(np.float32))
 

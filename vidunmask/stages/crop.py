@@ -107,5 +107,5 @@ class CropCutter:
 def placement(face: SeenFace | TrackedFace) -> FloatArray:
     """Where the crop of a face should lie on its own, (4,) `geometry.similarity_parameters`: a profile is laid in smaller."""
     parameters = geometry.similarity_parameters(geometry.align(face.landmarks))
-    parameters[2] += (1 - face.trust) * math.log2(geometry.PROFILE_SCALE)
+    parameters[2] += math.log2(geometry.profile_scale(face.trust))
     return parameters

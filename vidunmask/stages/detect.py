@@ -36,8 +36,8 @@ _CERTAIN = 0.6
 _TRUSTED = 0.8  # of landmarks that need no flow
 _DRAW = 0.2  # share of the way that a face followed by the flow goes to the detector's in each frame
 _DRAW_FAR = 0.35  # and where the detector sees it elsewhere
-_DOUBT = 0.6
 _BELIEF = 0.2  # share of a frame's trust in that of the face: a single frame of a profile may seem sure and be wrong
+_DOUBT = 0.6  # and where it is less: a head that begins to turn is turned before its landmarks go astray
 _HELD_BYTES = 128 << 20  # frames held back to follow faces into, whatever their number
 
 
