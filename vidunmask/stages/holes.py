@@ -18,6 +18,7 @@ RIM = 5
 
 _GUIDE = 128  # side of the small picture on which frames are compared
 _BLUR = 2.0  # pixels of it; noise and what moved by less does not count
+_STILL = 4.0  # grey levels: pictures that differ less everywhere show a face at rest
 _SIGMA = 10.0  # grey levels: pixels that differ by this much do not vouch for each other
 _SURE, _MAYBE = 0.5, 0.25  # what may be mask belongs to it where it hangs together with what surely is
 _SPECK = 0.002  # of the crop's area: smaller parts are noise
@@ -62,14 +63,20 @@ class MaskSmoother:
 
     def _moved(self, other: FloatArray, guide: ByteArray, other_guide: ByteArray) -> tuple[FloatArray, FloatArray]:
         """A neighbour's probability (S, S) where the face is now, and how much the pictures differ even so (G, G)."""
-        if np.array_equal(guide, other_guide):
-            return other, np.zeros(guide.shape, np.float32)
+        difference = _difference(guide, other_guide)
+        if max(float(difference.max()), -float(difference.min())) < _STILL:
+            return other, difference
         flow = self._flow.calc(guide, other_guide, None)  # (G, G, 2), from now to the neighbour
         there = cv2.remap(other_guide, _grid(_GUIDE) + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         size = other.shape[0]
         full = cv2.resize(flow, (size, size), interpolation=cv2.INTER_LINEAR) * (size / _GUIDE)
         moved = cv2.remap(other, _grid(size) + full, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return moved, cv2.GaussianBlur(cv2.subtract(guide, there, dtype=cv2.CV_32F), (0, 0), _BLUR)
+        return moved, _difference(guide, there)
+
+
+def _difference(a: ByteArray, b: ByteArray) -> FloatArray:
+    """How much two guides (G, G) differ, in grey levels, noise apart."""
+    return cv2.GaussianBlur(cv2.subtract(a, b, dtype=cv2.CV_32F), (0, 0), _BLUR)
 
 
 @lru_cache(maxsize=4)
