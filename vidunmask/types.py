@@ -85,6 +85,7 @@ class TrackedFace:
     detected: bool  # False where motion or interpolation filled the frame
     reset: bool  # True on the first frame of a track and after a cut or a jump: nothing may be blended across it
     trust: float = 1.0  # 0..1, how far the landmarks are those of the face
+    aimed: FloatArray | None = None  # (68, 2) where the landmarks would be for its crop to hold the mask, if not where they are
 
     @property
     def weight(self) -> float:

@@ -85,10 +85,8 @@ def test_detection_of_a_turned_head_goes_where_its_mask_is(tmp_path):
     detector = BesideTheDisc()
     (bare,) = again.detect(frame, [], detector, Blue(), tmp_path)
     (worn,) = again.detect(masked, [], detector, Blue(), tmp_path)
-    moved = worn.landmarks.mean(axis=0) - bare.landmarks.mean(axis=0)
-    assert moved[0] > 5
-    centre = worn.path[0][1] - bare.path[0][1]  # what the crop is laid by moves along
-    assert centre == pytest.approx(moved[0], abs=2)
+    assert worn.path[0][1] - bare.path[0][1] > 5  # what the crop is laid by
+    np.testing.assert_array_equal(worn.landmarks, bare.landmarks)
 
 
 def test_detection_has_no_past_and_says_so_but_finds_the_face_again(folder, parts):

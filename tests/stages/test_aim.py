@@ -10,6 +10,7 @@ import pytest
 from vidunmask import geometry
 from vidunmask.stages.aim import Aimer, aim, is_turned
 from vidunmask.stages.crop import crop, placement
+from vidunmask.stages.wearing import lower_face
 from vidunmask.types import Frame, FrameFaces, TrackedFace
 
 HEIGHT, WIDTH = 480, 760
@@ -42,6 +43,11 @@ def face(x=200, y=100, *, trust=0.0, track=1, reset=False, score=0.9):
     landmarks = geometry.TEMPLATE68 + np.array([x, y])
     box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
     return TrackedFace(track, box, landmarks, score, True, reset, trust)
+
+
+def laid_by(face):
+    """The landmarks by which a face's crop is laid."""
+    return face.landmarks if face.aimed is None else face.aimed
 
 
 def blue_in_crop(item, which=0):
@@ -90,7 +96,7 @@ def test_a_mask_beyond_the_edge_of_the_crop_comes_to_lie_in_it(away, trust):
     assert share == pytest.approx(1, abs=0.06)
     free = min(left, top, 255 - right, 255 - bottom)
     assert free > 17 if trust == 0 else free == pytest.approx(14, abs=2)  # and not more than needed
-    assert geometry.scale_of(geometry.align(aimed.faces[0].landmarks)) == pytest.approx(1)
+    assert geometry.scale_of(geometry.align(laid_by(aimed.faces[0]))) == pytest.approx(1)
 
 
 def test_a_profile_whose_mask_is_larger_than_the_crop_is_laid_in_smaller():
@@ -137,15 +143,39 @@ def test_a_mask_that_runs_into_what_lies_beside_moves_the_face_only_a_little():
     assert 30 < moved * 2 ** before[2] <= 48.01
 
 
-def test_the_box_goes_with_the_landmarks_and_all_else_stays():
+def test_the_crop_of_a_profile_goes_to_its_mask_and_the_face_stays_where_it_was_seen():
     item = FrameFaces(frame((400, 230, 500, 310)), (face(),))
     (aimed,) = aim([item], Blue())
     old, new = item.faces[0], aimed.faces[0]
+    moved = new.aimed - old.landmarks
+    np.testing.assert_allclose(moved, np.broadcast_to(moved[0], moved.shape), atol=1e-6)
+    assert np.abs(moved).max() > 5
+    assert new.landmarks is old.landmarks
+    assert new.box is old.box
+    assert (new.track_id, new.score, new.trust, new.reset) == (old.track_id, old.score, old.trust, old.reset)
+
+
+def test_landmarks_that_are_trusted_by_half_are_moved_with_their_box():
+    item = FrameFaces(frame((400, 230, 500, 310)), (face(trust=0.6),))
+    (aimed,) = aim([item], Blue())
+    old, new = item.faces[0], aimed.faces[0]
+    assert new.aimed is None
     moved = new.landmarks - old.landmarks
     np.testing.assert_allclose(moved, np.broadcast_to(moved[0], moved.shape), atol=1e-6)
     np.testing.assert_allclose(new.box - old.box, np.tile(moved[0], 2), atol=1e-6)
-    assert replace(new, landmarks=old.landmarks, box=old.box).track_id == old.track_id
-    assert (new.score, new.trust, new.reset, new.detected) == (old.score, old.trust, old.reset, old.detected)
+
+
+def test_what_a_profiles_crop_went_to_does_not_vouch_for_itself():
+    """A patch beside the chin, where a collar is, that the crop is moved to hold."""
+    item = FrameFaces(frame((400, 310, 500, 400)), (face(),))
+    (aimed,) = aim([item], Blue())
+    assert aimed.faces[0].aimed is not None
+    shares = []
+    for landmarks in (aimed.faces[0].landmarks, aimed.faces[0].aimed):
+        (cut,) = crop([replace(aimed, faces=(replace(aimed.faces[0], landmarks=landmarks),))], look_ahead=0)
+        probability = (cut.faces[0].image[..., 2] > 150).astype(np.float32)
+        shares.append(lower_face(cut.faces[0].landmarks, len(probability), trust=0.0).covered(probability))
+    assert shares[0] < 0.1 < 0.4 < shares[1]
 
 
 @pytest.mark.parametrize("box", [(480, 100, 530, 150), (400, 300, 415, 315)], ids=["far from the face", "too small"])
@@ -160,10 +190,10 @@ def test_a_face_does_not_go_after_its_neighbours_mask():
     mask = (400, 250, 500, 310)  # about the neighbour's mouth, at the edge of the crop of the one in profile
     alone = next(aim([FrameFaces(frame(mask), (face(),))], Blue()))
     beside = next(aim([FrameFaces(frame(mask), (face(), neighbour))], Blue()))
-    assert np.abs(alone.faces[0].landmarks - face().landmarks).max() > 5
+    assert np.abs(laid_by(alone.faces[0]) - face().landmarks).max() > 5
     assert (
-        np.abs(beside.faces[0].landmarks - face().landmarks).max()
-        < 0.5 * np.abs(alone.faces[0].landmarks - face().landmarks).max()
+        np.abs(laid_by(beside.faces[0]) - face().landmarks).max()
+        < 0.5 * np.abs(laid_by(alone.faces[0]) - face().landmarks).max()
     )
     assert beside.faces[1] is neighbour
 
@@ -176,7 +206,7 @@ def test_between_looks_the_last_move_is_made_again_and_a_reset_looks_anew():
     for index, box in enumerate(boxes):
         before = face(reset=index in (0, 5))
         made = aimer.step(FrameFaces(frame(box, index=index), (before,)))
-        shifts.append((made.faces[0].landmarks - before.landmarks)[0, 0])
+        shifts.append((laid_by(made.faces[0]) - before.landmarks)[0, 0])
         looks.append(looker.looks)
     assert looks == [1, 1, 1, 2, 2, 3, 3]
     assert shifts[0] == shifts[1] == shifts[2] < shifts[3] == shifts[4]

@@ -2,7 +2,7 @@
 
 The landmarks of a head in profile are a guess: the mesh collapses there, and what stands in for it is the mean face in a box
 that sways. A crop laid by them often cuts the mask off, and what the segmenter does not see it cannot find. So a turned head is
-looked at once in a wider crop, and where that shows a mask beyond the crop, the landmarks are moved until the crop holds it.
+looked at once in a wider crop, and where that shows a mask beyond the crop, the crop is laid so that it holds it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from vidunmask import geometry
+from vidunmask.stages import wearing
 from vidunmask.stages.crop import placement
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.owners import Claim, pixels_of, taken
@@ -45,7 +46,7 @@ class Looker(Protocol):
 
 
 def aim(tracked: Iterable[FrameFaces[TrackedFace]], looker: Looker, *, every: int = 1) -> Iterator[FrameFaces[TrackedFace]]:
-    """Every frame with the landmarks of its turned heads moved so that `crop` holds their masks; other faces as they were.
+    """Every frame with its turned heads aimed so that `crop` holds their masks; other faces as they were.
 
     ``every``: frames of a track from one look to the next, of small faces at least three; in between the last move is made
     again.
@@ -174,7 +175,13 @@ def _move(mask: np.ndarray, *, trust: float) -> FloatArray | None:
 
 
 def _moved(face: TrackedFace, to_crop: FloatArray, move: FloatArray) -> TrackedFace:
-    """The face with its landmarks where they have to be for its crop to be laid by ``move`` (2, 3), crop_to_crop, elsewhere."""
+    """The face with ``aimed`` where its landmarks have to be for its crop to be laid by ``move`` (2, 3), crop_to_crop.
+
+    Whether the mask is worn is still judged by where the face was seen, in profile with some room to either side: a collar that
+    is taken for a mask must not vouch for itself. Landmarks that are trusted by half are given no such room and are moved.
+    """
     there = geometry.compose(geometry.compose(to_crop, geometry.invert(move)), geometry.invert(to_crop))
     landmarks = geometry.apply(there, face.landmarks)
+    if face.trust < wearing.TRUSTED:
+        return replace(face, aimed=landmarks)
     return replace(face, landmarks=landmarks, box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]))

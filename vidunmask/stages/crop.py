@@ -106,6 +106,7 @@ class CropCutter:
 
 def placement(face: SeenFace | TrackedFace) -> FloatArray:
     """Where the crop of a face should lie on its own, (4,) `geometry.similarity_parameters`: a profile is laid in smaller."""
-    parameters = geometry.similarity_parameters(geometry.align(face.landmarks))
+    aimed = face.aimed if isinstance(face, TrackedFace) else None
+    parameters = geometry.similarity_parameters(geometry.align(face.landmarks if aimed is None else aimed))
     parameters[2] += math.log2(geometry.profile_scale(face.trust))
     return parameters

@@ -23,7 +23,7 @@ CHEEKS_SAY = 1.75  # how much a covered share of the cheeks counts: a fifth of t
 _MOUTH = (31, 35, 54, 55, 57, 59, 48)  # dlib indices: nose wings, mouth corners, lower lip
 _CHEEKS = (2, 3, 48, 54, 13, 14, 30)  # jaw beside the nose, mouth corners, tip of the nose
 _LEAST = 0.002  # of the crop: a mouth or chin smaller than this is none
-_TRUSTED = 0.5  # of the landmarks
+TRUSTED = 0.5  # of the landmarks
 _ASIDE = (0.0, -0.25, -0.125, 0.125, 0.25)  # of the crop's side; the eyes lie as far apart
 _CHIN = (48, 54, 11, 10, 9, 8, 7, 6, 5)  # mouth corners and the lower jaw
 
@@ -71,7 +71,7 @@ def lower_face(landmarks: FloatArray, size: int, *, trust: float = 1.0) -> Lower
             break
     front = MOUTH_SHARE * mouth / mouth.sum() + (1 - MOUTH_SHARE) * chin / chin.sum()
     region = polygon(points, (*range(2, 15), 30)).astype(np.uint8)
-    aside = tuple(round(by * size) for by in _ASIDE) if trust < _TRUSTED else (0,)
+    aside = tuple(round(by * size) for by in _ASIDE) if trust < TRUSTED else (0,)
     region = np.maximum.reduce([_moved(region, shift) for shift in aside])
     return LowerFace(front.astype(np.float32), (cheeks / cheeks.sum()).astype(np.float32), region, aside)
 
