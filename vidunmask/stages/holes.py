@@ -41,9 +41,7 @@ class MaskSmoother:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self.sums: tuple[FloatArray, FloatArray] | None = None  # of the last step: weighted probabilities (S, S), weights
 
-    def step(
-        self, probability: FloatArray, guide: ByteArray, ahead: Sequence[tuple[FloatArray, ByteArray]] = ()
-    ) -> FloatArray:
+    def step(self, probability: FloatArray, guide: ByteArray, ahead: Sequence[tuple[FloatArray, ByteArray]] = ()) -> FloatArray:
         """The smoothed probability (S, S) float32, for one and its neighbours ``ahead``, each (probability, guide)."""
         size = probability.shape[0]
         total = probability.copy()
