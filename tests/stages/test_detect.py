@@ -49,6 +49,24 @@ def test_where_landmarks_are_not_trusted_the_picture_tells_how_the_face_moved() 
     assert np.allclose(path[-8:].mean(axis=0), [60 + 4 * 19.5, 90], atol=6)
 
 
+class _Turning(DiscDetector):
+    """Trusts its landmarks at first and never again, but for a single frame."""
+
+    reads = 0
+
+    def landmarks(self, region: np.ndarray) -> Landmarks:
+        self.reads += 1
+        return replace(super().landmarks(region), trust=1.0 if self.reads in (1, 2, 9) else 0.0)
+
+
+def test_doubt_about_the_landmarks_is_believed_at_once_and_trust_only_in_the_long_run() -> None:
+    seen = list(detect([frame_with([(80, 90, 22)], i, spots=True) for i in range(12)], _Turning(), every=60))
+    trust = [s.faces[0].trust for s in seen]
+    assert trust[:2] == [1, 1]
+    assert trust[3] < 0.2  # two frames later
+    assert 0 < max(trust[5:]) < 0.3  # one sure frame in profile
+
+
 def test_a_face_that_appears_between_passes_is_followed_back_to_its_first_frame() -> None:
     frames = [frame_with([(100, 90, 20)] if i >= 5 else [], i) for i in range(12)]
     seen = list(detect(frames, DiscDetector(), every=4))

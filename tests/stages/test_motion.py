@@ -4,7 +4,7 @@ import pytest
 
 from tests.stages.drawn_faces import landmarks_in
 from vidunmask import geometry
-from vidunmask.stages.motion import head_motion
+from vidunmask.stages.motion import along, enlarged, head_motion
 
 SIDE = 256
 FACE = landmarks_in(np.array([88.0, 70, 168, 190]))
@@ -49,3 +49,13 @@ def test_pictures_without_features_or_without_anything_in_common_tell_nothing() 
     assert head_motion(flat, flat, FACE) is None
     assert head_motion(texture(), flat, FACE) is None
     assert head_motion(texture(), texture(5), FACE) is None
+
+
+def test_a_picture_moved_along_a_flow_is_fetched_from_where_it_points():
+    y, x = np.mgrid[:64, :64].astype(np.float32)
+    picture = np.stack([x, y], axis=2)
+    flow = np.zeros((32, 32, 2), np.float32)
+    flow[...] = (3, -1)  # half a picture's pixels, so 6 and -2 of the whole one
+    moved = along(enlarged(flow, 64), picture)
+    np.testing.assert_allclose(moved[10, 20], [26, 8], atol=1e-4)
+    np.testing.assert_allclose(moved[10, 62], [63, 8], atol=1e-4)  # beyond the edge stands the edge

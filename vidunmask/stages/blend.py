@@ -17,6 +17,7 @@ import numpy as np
 from vidunmask.stages.detail import SkinDetail
 from vidunmask.stages.holes import RIM
 from vidunmask.stages.memory import TrackMemory
+from vidunmask.stages.motion import along, enlarged
 from vidunmask.stages.observe import Observer
 from vidunmask.types import ByteArray, Fill, FloatArray, Frame, FrameFaces
 
@@ -111,19 +112,16 @@ class TemporalBlender:
         if last is None or past.composed is None:
             return None, None
         flow = self._flow.calc(small, last, None)  # (F, F, 2), from now to before
-        grid = _grid(_FLOW)
-        moved = cv2.remap(last, grid + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        error = cv2.GaussianBlur(cv2.absdiff(small, moved).astype(np.float32), (0, 0), 2.0)
+        error = cv2.GaussianBlur(cv2.absdiff(small, along(flow, last)).astype(np.float32), (0, 0), 2.0)
         if float(error.mean()) > _JUMP:
             past.tint = None
             return None, None
         trust = cv2.resize(np.exp(-((error / _MOVED) ** 2)), (size, size), interpolation=cv2.INTER_LINEAR)
-        scale = size / _FLOW
-        full = cv2.resize(flow, (size, size), interpolation=cv2.INTER_LINEAR) * scale
+        full = enlarged(flow, size)
         # Every resampling softens a little and the past is resampled again and again, so a still face is not resampled at all.
         if float(np.abs(full).max()) < 0.3:
             return trust, past.composed
-        return trust, cv2.remap(past.composed, _grid(size) + full, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        return trust, along(full, past.composed, interpolation=cv2.INTER_CUBIC)
 
     def _grain(self, past: Past, fill: Fill, composed: FloatArray, hole: ByteArray, inner: ByteArray) -> FloatArray:
         """The noise (S, S) that the picture has around the hole and the fill has not."""
@@ -255,13 +253,6 @@ def _border(size: int) -> FloatArray:
     """Alpha (S, S) that is zero on the crop's border and one `_BORDER` pixels inside."""
     ramp = _smoothstep(np.minimum(np.arange(size), np.arange(size)[::-1]).astype(np.float32) / _BORDER)
     return ramp[:, None] * ramp[None, :]
-
-
-@lru_cache(maxsize=4)
-def _grid(size: int) -> FloatArray:
-    """The coordinates (S, S, 2) float32 of a picture's own pixels, for cv2.remap."""
-    x, y = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
-    return np.stack([x, y], axis=2)
 
 
 def noise_of(seed: int, size: int) -> FloatArray:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from functools import lru_cache
 
 import cv2
 import numpy as np
 
+from vidunmask.stages.motion import along, enlarged
 from vidunmask.types import ByteArray, FloatArray
 
 # Pixels of a 256-pixel crop. A segmentation ends within about two pixels of the mask's edge, and an encoder smears the mask's
@@ -65,23 +65,12 @@ class MaskSmoother:
         if max(float(difference.max()), -float(difference.min())) < _STILL:
             return other, difference
         flow = self._flow.calc(guide, other_guide, None)  # (G, G, 2), from now to the neighbour
-        there = cv2.remap(other_guide, _grid(_GUIDE) + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        size = other.shape[0]
-        full = cv2.resize(flow, (size, size), interpolation=cv2.INTER_LINEAR) * (size / _GUIDE)
-        moved = cv2.remap(other, _grid(size) + full, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return moved, _difference(guide, there)
+        return along(enlarged(flow, len(other)), other), _difference(guide, along(flow, other_guide))
 
 
 def _difference(a: ByteArray, b: ByteArray) -> FloatArray:
     """How much two guides (G, G) differ, in grey levels, noise apart."""
     return cv2.GaussianBlur(cv2.subtract(a, b, dtype=cv2.CV_32F), (0, 0), _BLUR)
-
-
-@lru_cache(maxsize=4)
-def _grid(size: int) -> FloatArray:
-    """The coordinates (S, S, 2) float32 of a picture's own pixels, for cv2.remap."""
-    x, y = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
-    return np.stack([x, y], axis=2)
 
 
 def guide_of(crop: ByteArray) -> ByteArray:

@@ -1,11 +1,13 @@
-"""How a head moved from one picture to the next, by the features of the picture itself."""
+"""How a head moved from one picture to the next, by the features of the picture itself; and pictures moved along a flow."""
 
 from __future__ import annotations
 
-from typing import cast
+from functools import lru_cache
+from typing import Any, cast
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from vidunmask import geometry
 from vidunmask.types import ByteArray, FloatArray
@@ -42,3 +44,21 @@ def head_motion(before: ByteArray, after: ByteArray, landmarks: FloatArray) -> F
         return None
     motion = cast(FloatArray, moved)
     return motion if abs(np.log(geometry.scale_of(motion))) < 0.2 else None
+
+
+def along(flow: FloatArray, picture: npt.NDArray[Any], *, interpolation: int = cv2.INTER_LINEAR) -> npt.NDArray[Any]:
+    """A picture (S, S) or (S, S, C) moved along a dense ``flow`` (S, S, 2): where each pixel of the result comes from, less
+    where it is. Beyond the edge stands what stands at the edge."""
+    return cv2.remap(picture, _grid(len(flow)) + flow, None, interpolation, borderMode=cv2.BORDER_REPLICATE)
+
+
+def enlarged(flow: FloatArray, size: int) -> FloatArray:
+    """A dense flow (F, F, 2) as one of a picture that is ``size`` pixels wide."""
+    return cv2.resize(flow, (size, size), interpolation=cv2.INTER_LINEAR) * (size / len(flow))
+
+
+@lru_cache(maxsize=4)
+def _grid(size: int) -> FloatArray:
+    """The coordinates (S, S, 2) float32 of a picture's own pixels."""
+    x, y = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
+    return np.stack([x, y], axis=2)
