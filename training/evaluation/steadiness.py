@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from vidunmask.stages.motion import along
 from vidunmask.training.evaluation.masks import body_of
 from vidunmask.types import ByteArray, FloatArray
 
@@ -36,11 +37,11 @@ class Steadiness:
         figures: dict[str, float] = {}
         if self._past and region.any():
             before_truth, before_result = self._past[-1]
-            moved, trusted = self._motion(before_truth, truth)
+            motion, trusted = self._motion(before_truth, truth)
             inside = (region > 0) & trusted
             if inside.any():
-                figures["warp error"] = _apart(result, _moved(before_result, moved), inside)
-                figures["warp error of the truth"] = _apart(truth, _moved(before_truth, moved), inside)
+                figures["warp error"] = _apart(result, _moved(before_result, motion), inside)
+                figures["warp error of the truth"] = _apart(truth, _moved(before_truth, motion), inside)
         if len(self._past) == 2 and region.any():
             for name, index, now in (("flicker", 1, result), ("flicker of the truth", 0, truth)):
                 first, second = (past[index].astype(np.float32) for past in self._past)
@@ -50,17 +51,14 @@ class Steadiness:
         return figures
 
     def _motion(self, before: ByteArray, now: ByteArray) -> tuple[FloatArray, ByteArray]:
-        """Where each pixel of ``now`` was before (S, S, 2), and whether that can be trusted (S, S)."""
+        """How far off each pixel of ``now`` was before (S, S, 2), and whether that can be trusted (S, S)."""
         a, b = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (before, now))
         back, forth = self._flow.calc(b, a, None), self._flow.calc(a, b, None)
-        height, width = b.shape
-        grid = np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), axis=2)
-        returned = cv2.remap(forth, grid + back, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return grid + back, np.linalg.norm(back + returned, axis=2) < _AGREE
+        return back, np.linalg.norm(back + along(back, forth), axis=2) < _AGREE
 
 
-def _moved(picture: ByteArray, to: FloatArray) -> ByteArray:
-    return np.asarray(cv2.remap(picture, to, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+def _moved(picture: ByteArray, motion: FloatArray) -> ByteArray:
+    return along(motion, picture, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
 
 
 def _apart(a: ByteArray, b: ByteArray, where: ByteArray) -> float:

@@ -15,13 +15,12 @@ import cv2
 import numpy as np
 
 from vidunmask.stages.detail import SkinDetail
-from vidunmask.stages.holes import RIM
+from vidunmask.stages.holes import RIM, guide_of
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.motion import along, enlarged
 from vidunmask.stages.observe import Observer
 from vidunmask.types import ByteArray, Fill, FloatArray, Frame, FrameFaces
 
-_FLOW = 128  # side of the picture on which motion is estimated
 _CAST = 6.0  # grey levels: differences at the rim beyond this lose their say in the colour cast of the fill
 _REACH = 12.0  # pixels of 256 over which what remains at the rim is let go of
 _LARGE = 24.0  # grey levels: a difference at the rim this large is an edge (jaw, collar), not a tint
@@ -38,7 +37,7 @@ class Past:
     """What one track's last frame left behind."""
 
     composed: FloatArray | None = None  # (S, S, 3) float32, the face without mask
-    small: ByteArray | None = None  # (F, F) grey crop, for motion
+    small: ByteArray | None = None  # (G, G) grey crop, for motion
     tint: FloatArray | None = None  # (S/4, S/4, 3), the colour correction
     grain: float = 0.0  # grey levels
     noise: FloatArray | None = None  # (S, S) float32, unit variance, fixed to the face
@@ -107,11 +106,11 @@ class TemporalBlender:
         look like this one, the past is not used.
         """
         size = len(crop)
-        small = cv2.cvtColor(cv2.resize(crop, (_FLOW, _FLOW), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        small = guide_of(crop)
         last, past.small = past.small, small
         if last is None or past.composed is None:
             return None, None
-        flow = self._flow.calc(small, last, None)  # (F, F, 2), from now to before
+        flow = self._flow.calc(small, last, None)  # (G, G, 2), from now to before
         error = cv2.GaussianBlur(cv2.absdiff(small, along(flow, last)).astype(np.float32), (0, 0), 2.0)
         if float(error.mean()) > _JUMP:
             past.tint = None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from vidunmask import geometry
 from vidunmask.stages.smoothing import CausalSmoother, Path
-from vidunmask.types import FaceCrop, FloatArray, FrameFaces, SeenFace, TrackedFace
+from vidunmask.types import FaceCrop, FloatArray, FrameFaces, TrackedFace
 
 
 def crop(
@@ -104,9 +104,8 @@ class CropCutter:
         return FrameFaces(tracked.frame, tuple(crops), tracked.cut)
 
 
-def placement(face: SeenFace | TrackedFace) -> FloatArray:
+def placement(face: TrackedFace) -> FloatArray:
     """Where the crop of a face should lie on its own, (4,) `geometry.similarity_parameters`: a profile is laid in smaller."""
-    aimed = face.aimed if isinstance(face, TrackedFace) else None
-    parameters = geometry.similarity_parameters(geometry.align(face.landmarks if aimed is None else aimed))
+    parameters = geometry.similarity_parameters(geometry.align(face.landmarks if face.aimed is None else face.aimed))
     parameters[2] += math.log2(geometry.profile_scale(face.trust))
     return parameters
