@@ -21,7 +21,7 @@ from vidunmask.types import Detection, Frame
 
 HEIGHT, WIDTH = 480, 720
 CORNER = np.array([200.0, 100.0])  # where a face of the crop's own size has the corner of its crop
-MASK = slice(245, 345), slice(310, 530)  # rows and columns; from the middle of the face out to beyond the right edge of the crop
+MASK = slice(245, 345), slice(310, 530)  # rows and columns; from the middle of the face to beyond the crop
 COUNT = 14
 
 
