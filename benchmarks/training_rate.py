@@ -80,7 +80,7 @@ def run(name: str, options: argparse.Namespace, folder: Path, *extra: str) -> tu
         arguments += ["--ahead", str(options.ahead)]
     if options.compile:
         arguments.append("--compile")
-    if options.templates:
+    if options.templates and name == "segmenter":
         arguments += ["--templates", str(options.templates)]
     if name == "inpainter":
         arguments += ["--feature-scale", str(options.feature_scale)]

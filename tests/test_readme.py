@@ -83,7 +83,10 @@ def test_the_first_command_unmasks_the_sample(tmp_path):
 
 
 def training_commands():
-    return [line for block in blocks("sh") for line in block.splitlines() if line.startswith("python -m vidunmask.training.")]
+    """The README's calls of training programs: options of the program, after those of torchrun where it starts it."""
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    started = [re.sub(r"^torchrun .* -m -- ", "python -m ", line) for line in lines]
+    return [line for line in started if line.startswith("python -m vidunmask.training.")]
 
 
 @pytest.mark.parametrize("command", training_commands())

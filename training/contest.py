@@ -52,6 +52,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def check(options: argparse.Namespace) -> None:
     """Raises UsageError for values of the options above that cannot be used."""
     check_size(options.size)
+    if not 0 <= options.camera <= 1:
+        raise UsageError(f"--camera {options.camera:g}: must be between 0 and 1")
     if not 0 <= options.turned <= 1:
         raise UsageError(f"--turned {options.turned:g}: must be between 0 and 1")
 
@@ -81,6 +83,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         "camera": options.camera,
         "turned": options.turned,
         "limit": options.limit,
+        "masked": "within the photo",  # entries measured by what lies beyond its edge too do not compare
     }
 
 

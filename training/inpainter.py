@@ -269,8 +269,8 @@ def main(arguments: list[str] | None = None) -> Run:
     network = weights.channels_last(method.build(settings).to(device))
     seen = sees_masks(network)
     layers = ("truth", "mask", "masked") if seen else ("truth", "mask")  # what is read of a dataset with stored masks
-    train, where = hold(open_pack(options.pack, "train", tiers=options.tiers, layers=layers), options.data, device)
-    val = open_pack(options.pack, "val", layers=layers)
+    train, where = hold(open_pack(options.pack, "train", tiers=options.tiers, layers=layers, bare=False), options.data, device)
+    val = open_pack(options.pack, "val", layers=layers, bare=False)  # where nothing is hidden nothing is to be filled
     synthesizer = masks_for(train, camera=options.camera)
     order = Order(turned_more_often(train), seed=options.seed)
     jitter = dataclasses.replace(JITTER.times(options.jitter), bend=options.bend)

@@ -257,7 +257,7 @@ class Run:
             "val": {name: round(value, 5) for name, value in figures.items()},
             "sources": pack.sources,
             "tiers": pack.tiers,
-            "templates": options.templates.name if options.templates else None,
+            "templates": templates.name if (templates := getattr(options, "templates", None)) else None,
             "started_from": Path(options.start_from).name if options.start_from else None,
         }
 
@@ -304,7 +304,6 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
     add("--pack", type=Path, required=True, help="folder made by vidunmask.training.pack, or a Masked-Faces dataset")
     add("--run", type=Path, required=True, help="folder of checkpoints, sheets and the log; a run in it is resumed")
     add("--preset", default=preset, help="size of the network (default: %(default)s)")
-    add("--templates", type=Path, help="folder of mask pictures with alpha, beside the drawn masks")
     add("--tiers", default="ABC", help="rights tiers of the photos to train on (default: %(default)s)")
     add("--turn", type=float, default=0.0, help="share of the faces that are turned aside, see turn.py (default: %(default)s)")
     add("--batch", type=int, default=batch, help="images a step, over all passes and processes (default: %(default)s)")
@@ -355,10 +354,16 @@ def check_options(options: argparse.Namespace) -> torch.device:
         raise UsageError(f"--ahead {options.ahead}: must not be negative")
     if options.pace and options.minutes >= 1e9:
         raise UsageError("--pace: needs --minutes, the time that the run is to take")
+    if options.pace and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "--pace: the clocks of several processes differ, and with them the learning rates; give --images instead"
+        )
     if not 0 <= options.turn <= 1:
         raise UsageError(f"--turn {options.turn}: must lie from 0 to 1")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: no CUDA device is available to torch; use --device cpu")
+    if options.device == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("--device mps: no such device is available to torch; use --device cpu")
     torch.manual_seed(options.seed)
     device = torch.device(options.device)
     dtype = precision.choose_dtype(options.precision, device)

@@ -3,7 +3,7 @@
 A pack is a folder: ``images.npy`` (N, 288, 288, 3) uint8, each face laid over the canonical template with 16 px of margin for
 jitter about the 256 px crop; ``faces.npz`` with ``landmarks`` (N, 68, 2) and ``photo_to_pack`` (N, 2, 3) in pack pixels,
 ``photo_size`` (N, 2) height and width, and the strings ``photo``, ``split``, ``tier``, ``source``. Making one needs OpenCV
-(the detector and the warp); reading one does not, so that a machine with torch and numpy alone can train.
+(the detector and the warp); reading one does not, so that a machine with torch, numpy and safetensors alone can train.
 
     python -m vidunmask.training.pack PHOTOS PACK
 """
@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidunmask import geometry
-from vidunmask.errors import InputError
+from vidunmask.errors import InputError, VidunmaskError
 from vidunmask.training import align
 from vidunmask.training.head_surface import fit_pose
 from vidunmask.training.shards import ShardImages
@@ -66,11 +66,14 @@ class Pack:
         return len(self.rows)
 
 
-def open_pack(folder: Path | str, split: str, *, tiers: str = "ABC", layers: Sequence[str] = ("truth",)) -> Pack:
+def open_pack(
+    folder: Path | str, split: str, *, tiers: str = "ABC", layers: Sequence[str] = ("truth",), bare: bool = True
+) -> Pack:
     """Opens one split (``train`` or ``val``) of a pack, restricted to photos of the named rights tiers.
 
     The folder may also be a built Masked-Faces dataset, of which ``layers`` are read: only the photos, or with the masks
-    that are stored there (see `stored`). Raises InputError where the folder is neither or nothing is left.
+    that are stored there (see `stored`), and with ``bare=False`` only those that wear one. Raises InputError where the folder
+    is neither or nothing is left.
     """
     folder = Path(folder)
     built = folder / "dataset.json"
@@ -83,7 +86,10 @@ def open_pack(folder: Path | str, split: str, *, tiers: str = "ABC", layers: Seq
         raise InputError(
             f"{folder}: not a pack of faces ({error}); make one with `python -m vidunmask.training.pack PHOTOS {folder}`"
         ) from error
-    rows = np.flatnonzero((table["split"] == split) & np.isin(table["tier"], list(tiers)))
+    wanted = (table["split"] == split) & np.isin(table["tier"], list(tiers))
+    if built.exists() and not bare:
+        wanted &= table["kind"] != 0  # of masked_faces.KINDS: none
+    rows = np.flatnonzero(wanted)
     if not len(rows):
         raise InputError(f"{folder}: no faces of split {split!r} in tiers {tiers!r}; the pack has {len(images)} faces")
     return Pack(
@@ -331,4 +337,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except VidunmaskError as error:
+        raise SystemExit(f"error: {error}") from None

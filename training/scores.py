@@ -76,6 +76,7 @@ def score(
         made = masks(chunk)
         masked, truth = shrink(made.masked, size), shrink(made.truth, size)
         region = shrink_hole(widen(made.mask), size)
+        inside = region * (shrink(chunk.valid, size) > 0.999)  # beyond the photo's edge there is no truth
         found = shrink_hole(widen(torch.sigmoid(segmenter(made.masked))), size)
         chosen = [index for index, row in enumerate(chunk.rows.tolist()) if row in known]
         points = chunk.landmarks[chosen].numpy() * (size / chunk.images.shape[-1])
@@ -84,11 +85,11 @@ def score(
             figures: dict[str, Tensor] = {}
             for name in METRICS:
                 measure = getattr(metrics, name)
-                figures[name], figures[f"{name} masked"] = measure(result, truth), measure(result, truth, region)
+                figures[name], figures[f"{name} masked"] = measure(result, truth), measure(result, truth, inside)
             if judges.perceptual is not None:
                 seen, wanted = judges.perceptual(result), judges.perceptual(truth)
                 figures["lpips"] = judges.perceptual.distance(seen, wanted)
-                figures["lpips masked"] = judges.perceptual.distance(seen, wanted, region)
+                figures["lpips masked"] = judges.perceptual.distance(seen, wanted, inside)
             for name, numbers in figures.items():
                 values[source].setdefault(name, []).extend(numbers.tolist())
             if known:

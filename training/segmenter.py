@@ -6,6 +6,7 @@ python -m vidunmask.training.segmenter --pack PACK --run RUN [--templates FOLDER
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default=0.0,
         help="share of crops that lie far off the face, as a profile's do (default: 0)",
     )
+    parser.add_argument("--templates", type=Path, help="folder of mask pictures with alpha, beside the drawn masks")
     parser.add_argument("--weight-dice", type=float, default=0.0, help="weight of a soft Dice term beside the cross-entropy")
     thin = "how much more the cross-entropy counts at loops and straps than elsewhere (default: 0)"
     parser.add_argument("--weight-thin", type=float, default=0.0, metavar="W", help=thin)
@@ -147,6 +149,9 @@ def evaluate(
 def main(arguments: list[str] | None = None) -> Run:
     """Runs or resumes a training."""
     options = parse(arguments)
+    presets = weights.presets("segmenter", NETWORK)
+    if options.preset not in presets:
+        raise UsageError(f"--preset {options.preset}: unknown; choose from {', '.join(presets)}")
     team = Team(check_options(options))
     device = team.device
     dtype = choose_dtype(options.precision, device)
@@ -161,7 +166,7 @@ def main(arguments: list[str] | None = None) -> Run:
     prepare = preparation(train, synthesizer, device, turn=options.turn, stray=options.stray)
 
     # --- network ------------------------------------------------------------------------------------------------------
-    settings = weights.presets("segmenter", NETWORK)[options.preset]
+    settings = presets[options.preset]
     network = weights.channels_last(weights.build("segmenter", NETWORK, settings).to(device))
     start_from(network, options.start_from, kind="segmenter", log=log)
     average = Average(network, decay=options.ema)

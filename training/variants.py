@@ -57,13 +57,13 @@ BUILT_IN: dict[str, str] = {
     "strong-l1": "--weight-reconstruction 10",
     "weak-style": "--weight-style 40",
     "no-style": "--weight-style 0",
-    "critics-at-once": "--adversarial-from 0",
+    "critics-at-once": "--adversarial-from 0",  # the same as the baseline, unless that lets them begin later
     "no-critics": "--weight-adversarial 0",
     # how
     "short-average": "--ema 0.99",
     "long-average": "--ema 0.9995",
-    "half-rate": "--lr 2.5e-4",
-    "double-rate": "--lr 1e-3",
+    "rate-2.5e-4": "--lr 2.5e-4",
+    "rate-1e-3": "--lr 1e-3",
     # on what
     "tier-a": "--tiers A",
     "tiers-ab": "--tiers AB",

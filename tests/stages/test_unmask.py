@@ -253,6 +253,20 @@ def test_a_loop_in_a_crop_that_sways_is_not_averaged_away():
     assert smoothed[cv2.dilate(probability, np.ones((9, 9), np.uint8)) == 0].max() < 0.3
 
 
+def test_a_bare_face_costs_no_flow_but_one_that_is_about_to_wear_a_mask_does(monkeypatch):
+    moved = []
+    monkeypatch.setattr(
+        MaskSmoother, "_moved", lambda self, other, *_: moved.append(1) or (other, np.zeros((128, 128), np.float32))
+    )
+    guide, bare = guide_of(face(masked=False)), np.full((SIZE, SIZE), 0.05, np.float32)
+    smoother = MaskSmoother()
+    for _ in range(3):
+        np.testing.assert_array_equal(smoother.step(bare, guide, [(bare, guide)] * 2), bare)
+    assert not moved
+    assert smoother.step(bare, guide, [(bare, guide), (np.ones_like(bare), guide)]).max() > 0.1
+    assert len(moved) == 4  # two before, two ahead
+
+
 def test_a_track_is_forgotten_after_a_while_and_on_reset():
     memory = TrackMemory(list, patience=10)
     memory.of(1, 0).append("seen")

@@ -19,6 +19,7 @@ from vidunmask.errors import InputError, OutputError, UsageError
 from vidunmask.training import segmenter
 from vidunmask.training.build_masked_faces import FIVE, Settings, build, export_pictures, read_manifest
 from vidunmask.training.celeba import list_celeba
+from vidunmask.training.evaluation.groups import people, typology_angle
 from vidunmask.training.head_surface import SHAPE
 from vidunmask.training.masked_faces import KINDS, MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, draw_batch, open_pack
@@ -287,6 +288,27 @@ def test_a_network_trains_from_stored_masks(dataset, tmp_path):
     arguments = ["--pack", str(dataset), "--run", str(tmp_path), "--preset", "tiny", "--batch", "4", "--images", "8"]
     run = segmenter.main([*arguments, "--precision", "float32"])
     assert run.clock.images == 8
+
+
+def test_bare_faces_can_be_left_out(dataset, tmp_path):
+    some = tmp_path / "dataset"
+    shutil.copytree(dataset, some)
+    with np.load(dataset / "faces.npz") as stored:
+        table = dict(stored)
+    bare = np.flatnonzero(table["split"] == "train")[::3]
+    table["kind"][bare] = 0
+    np.savez(some / "faces.npz", **table)
+    every, worn = open_pack(some, "train"), open_pack(some, "train", bare=False)
+    assert set(every.rows.tolist()) - set(worn.rows.tolist()) == set(bare.tolist())
+    assert len(open_pack(dataset, "train", bare=False)) == len(every)
+
+
+def test_the_people_of_a_dataset_are_grouped_as_those_of_a_pack(dataset):
+    faces = open_pack(dataset, "train")
+    found = people(dataset, faces, faces.rows[:3])
+    assert all(-90 < person.yaw < 90 for person in found.values())
+    whole = typology_angle(np.ascontiguousarray(faces.images[faces.rows[:1]][0]), faces.landmarks[faces.rows[0]])
+    assert found[int(faces.rows[0])].ita == whole
 
 
 def test_a_damaged_shard_is_named_with_the_remedy(dataset, tmp_path):

@@ -1,12 +1,15 @@
 """Both training programs end to end on a made-up pack: they run, resume exactly, and export weights that load."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from vidunmask import geometry
-from vidunmask.errors import InputError
+from vidunmask.errors import InputError, UsageError
 from vidunmask.networks import weights
 from vidunmask.networks.inpainters.gated_mcsam import GatedMCSAM
 from vidunmask.training import inpainter, segmenter
@@ -189,8 +192,37 @@ def test_trained_weights_are_exported_with_their_provenance(pack, tmp_path):
     assert weights.load(tmp_path / "made.safetensors", kind="segmenter")
 
 
-def test_options_that_cannot_work_are_refused(pack, tmp_path):
-    from vidunmask.errors import UsageError
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"batch": 0}, "--batch 0"),
+        ({"preset": "tinyy"}, "--preset tinyy"),
+        ({"device": "mps"}, "--device mps"),
+    ],
+)
+@pytest.mark.parametrize("program", [segmenter, inpainter], ids=["segmenter", "inpainter"])
+def test_options_that_cannot_work_are_refused(program, given, message, pack, tmp_path):
+    if "device" in given and torch.backends.mps.is_available():
+        pytest.skip("this machine has it")
+    with pytest.raises(UsageError, match=message):
+        program.main(options(pack, tmp_path / "run", **given))
 
-    with pytest.raises(UsageError, match="--batch 0"):
-        segmenter.main(options(pack, tmp_path / "run", batch=0))
+
+def test_a_run_at_the_pace_of_a_clock_is_refused_to_several_processes(pack, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="--pace: the clocks of several processes differ"):
+        segmenter.main([*options(pack, tmp_path / "run", minutes=1), "--pace"])
+
+
+def test_pictures_of_masks_are_for_the_program_that_draws_them(pack, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        inpainter.parse([*options(pack, tmp_path / "run"), "--templates", "masks"])
+    assert "--templates" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_packed_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "vidunmask.training.pack", str(tmp_path / "nowhere"), str(tmp_path / "pack")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr

@@ -176,6 +176,7 @@ def test_variants_come_from_a_file_too(tmp_path):
         (["a=--set modules"], "--set modules: must be NAME=VALUE"),
         (["a=--set normalisation=layer"], "normalisation 'layer': must be one of none, instance, group"),
         (["a=--jitter -1"], "--jitter -1.0: must not be negative"),
+        (["baseline", "--camera", "5"], "--camera 5: must be between 0 and 1"),
     ],
 )
 def test_variants_that_cannot_race_are_refused_before_anything_is_trained(given, message, tmp_path):

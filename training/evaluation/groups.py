@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vidunmask.training.head_surface import fit_pose
-from vidunmask.training.pack import MARGIN, Pack
+from vidunmask.training.pack import MARGIN, SIDE, Pack
 from vidunmask.types import ByteArray, FloatArray
 
 GROUPINGS = ("type", "yaw", "tone", "tier", "source")
@@ -53,10 +53,12 @@ def people(folder: Path, pack: Pack, rows: np.ndarray) -> dict[int, Person]:
     photo, tier, source = (table[name] for name in ("photo", "tier", "source"))
     rotation = fit_pose(torch.from_numpy(pack.landmarks[rows]).float()).rotation
     yaws = torch.rad2deg(torch.asin(rotation[:, 0, 2].clamp(-1, 1))).tolist()
+    margin = MARGIN if pack.side == SIDE else 0
     found = {}
     for row, yaw in zip(rows.tolist(), yaws, strict=True):
-        image = np.ascontiguousarray(pack.images[row][MARGIN:-MARGIN, MARGIN:-MARGIN])
-        tone = typology_angle(image, pack.landmarks[row] - MARGIN)
+        picture = pack.images[np.array([row])][0, ..., :3]  # of a built dataset the photo's channels come first
+        image = np.ascontiguousarray(picture[margin : pack.side - margin, margin : pack.side - margin])
+        tone = typology_angle(image, pack.landmarks[row] - margin)
         found[row] = Person(str(photo[row]), str(tier[row]), str(source[row]), round(yaw, 1), tone)
     return found
 

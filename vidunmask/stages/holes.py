@@ -21,6 +21,7 @@ _BLUR = 2.0  # pixels of it; noise and what moved by less does not count
 _STILL = 4.0  # grey levels: pictures that differ less everywhere show a face at rest
 _SIGMA = 10.0  # grey levels: pixels that differ by this much do not vouch for each other
 _SURE, _MAYBE = 0.5, 0.25  # what may be mask belongs to it where it hangs together with what surely is
+_BARE = 0.1  # a face that nowhere looks more like a mask, before and after, has nothing to be smoothed
 _SPECK = 0.002  # of the crop's area: smaller parts are noise
 _PIECE = 0.0003  # of the crop's area: smaller pieces of a loop are noise too
 _REACH = 10  # pixels of a 256-pixel crop from the mask, or from another piece, to where a loop goes on behind hair or glasses
@@ -46,6 +47,11 @@ class MaskSmoother:
         size = probability.shape[0]
         total = probability.copy()
         weights = np.ones_like(probability)
+        neighbours = [p for p, _ in self._past] + [p for p, _ in ahead[: self._reach]]
+        if max(float(p.max()) for p in (probability, *neighbours)) < _BARE:
+            self._past.append((probability, guide))
+            self.sums = (total, weights)
+            return probability.copy()
         for distance, (other, other_guide) in [
             *((len(self._past) - i, past) for i, past in enumerate(self._past)),
             *((i + 1, future) for i, future in enumerate(ahead[: self._reach])),
