@@ -250,6 +250,7 @@ class Run:
 
     def provenance(self, options: argparse.Namespace, pack: Pack, figures: dict[str, float]) -> dict[str, Any]:
         """What the weights' file will say of how they were made."""
+        templates = getattr(options, "templates", None)  # an option of the segmenter's program alone
         return {
             "images": self.clock.images,
             "hours": round((self.spent + self.clock.elapsed) / 3600, 2),
@@ -257,7 +258,7 @@ class Run:
             "val": {name: round(value, 5) for name, value in figures.items()},
             "sources": pack.sources,
             "tiers": pack.tiers,
-            "templates": templates.name if (templates := getattr(options, "templates", None)) else None,
+            "templates": templates.name if templates else None,
             "started_from": Path(options.start_from).name if options.start_from else None,
         }
 
@@ -347,14 +348,15 @@ def check_options(options: argparse.Namespace) -> torch.device:
     for name in ("batch", "images", "accumulate", "together", "log_every", "evaluate_every"):
         if getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: must be 1 or more")
-    parts = options.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    parts = options.accumulate * processes
     if options.batch % parts:
         raise UsageError(f"--batch {options.batch}: cannot be shared equally by {parts} passes and processes; give a multiple")
     if options.ahead is not None and options.ahead < 0:
         raise UsageError(f"--ahead {options.ahead}: must not be negative")
     if options.pace and options.minutes >= 1e9:
         raise UsageError("--pace: needs --minutes, the time that the run is to take")
-    if options.pace and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if options.pace and processes > 1:
         raise UsageError(
             "--pace: the clocks of several processes differ, and with them the learning rates; give --images instead"
         )

@@ -76,7 +76,7 @@ def score(
         made = masks(chunk)
         masked, truth = shrink(made.masked, size), shrink(made.truth, size)
         region = shrink_hole(widen(made.mask), size)
-        inside = region * (shrink(chunk.valid, size) > 0.999)  # beyond the photo's edge there is no truth
+        inside = region * (1 - shrink_hole(1 - chunk.valid, size))  # beyond the photo's edge there is no truth
         found = shrink_hole(widen(torch.sigmoid(segmenter(made.masked))), size)
         chosen = [index for index, row in enumerate(chunk.rows.tolist()) if row in known]
         points = chunk.landmarks[chosen].numpy() * (size / chunk.images.shape[-1])

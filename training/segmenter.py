@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> Run:
     options = parse(arguments)
     presets = weights.presets("segmenter", NETWORK)
     if options.preset not in presets:
-        raise UsageError(f"--preset {options.preset}: unknown; choose from {', '.join(presets)}")
+        raise UsageError(f"--preset {options.preset}: {NETWORK} has {', '.join(presets)}")
     team = Team(check_options(options))
     device = team.device
     dtype = choose_dtype(options.precision, device)

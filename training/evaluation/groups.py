@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import torch
 
+from vidunmask import geometry
 from vidunmask.training.head_surface import fit_pose
-from vidunmask.training.pack import MARGIN, SIDE, Pack
+from vidunmask.training.pack import Pack
 from vidunmask.types import ByteArray, FloatArray
 
 GROUPINGS = ("type", "yaw", "tone", "tier", "source")
@@ -53,7 +54,7 @@ def people(folder: Path, pack: Pack, rows: np.ndarray) -> dict[int, Person]:
     photo, tier, source = (table[name] for name in ("photo", "tier", "source"))
     rotation = fit_pose(torch.from_numpy(pack.landmarks[rows]).float()).rotation
     yaws = torch.rad2deg(torch.asin(rotation[:, 0, 2].clamp(-1, 1))).tolist()
-    margin = MARGIN if pack.side == SIDE else 0
+    margin = (pack.side - geometry.CROP_SIZE) // 2
     found = {}
     for row, yaw in zip(rows.tolist(), yaws, strict=True):
         picture = pack.images[np.array([row])][0, ..., :3]  # of a built dataset the photo's channels come first

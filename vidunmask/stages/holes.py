@@ -47,15 +47,13 @@ class MaskSmoother:
         size = probability.shape[0]
         total = probability.copy()
         weights = np.ones_like(probability)
-        neighbours = [p for p, _ in self._past] + [p for p, _ in ahead[: self._reach]]
-        if max(float(p.max()) for p in (probability, *neighbours)) < _BARE:
-            self._past.append((probability, guide))
-            self.sums = (total, weights)
-            return probability.copy()
-        for distance, (other, other_guide) in [
+        neighbours = [
             *((len(self._past) - i, past) for i, past in enumerate(self._past)),
             *((i + 1, future) for i, future in enumerate(ahead[: self._reach])),
-        ]:
+        ]
+        if max(float(p.max()) for p in (probability, *(other for _, (other, _) in neighbours))) < _BARE:
+            neighbours = []
+        for distance, (other, other_guide) in neighbours:
             other, difference = self._moved(other, guide, other_guide)
             alike = np.exp(-((difference / _SIGMA) ** 2)) * (0.7**distance)
             weight = cv2.resize(alike, (size, size), interpolation=cv2.INTER_LINEAR)
