@@ -1,5 +1,6 @@
 """The texture that large faces get back."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -121,3 +122,51 @@ def test_the_texture_stays_on_the_face_when_the_hole_grows():
     inner = slice(400, 620), slice(220, 560)
     apart = np.abs(first[inner] - second[inner]).mean()
     assert apart < 0.5 * np.abs(first[inner] - first[inner].mean()).mean()
+
+
+def shifted(frame, fill, shift):
+    """The fill with its face moved by display pixels, and what its crop then shows."""
+    frame_to_crop = fill.frame_to_crop.copy()
+    frame_to_crop[:, 2] -= frame_to_crop[:, :2] @ np.array(shift, float)
+    crop = pixels.read_crop(frame, frame_to_crop, SIZE)
+    return replace(fill, crop=crop, image=crop, frame_to_crop=frame_to_crop)
+
+
+def streaks(picture):
+    """How much more a picture changes across its columns than along them; 1 for a texture without direction."""
+    rows, columns = np.diff(picture, axis=0).std(), np.diff(picture, axis=1).std()
+    return max(rows, columns) / min(rows, columns)
+
+
+@pytest.mark.parametrize("shift", [(0, -230), (0, -150), (-400, 0)], ids=["above", "partly above", "beside"])
+def test_a_forehead_beyond_the_edge_leaves_no_streaks(shift):
+    frame, fill, picture, alpha = scene(3.0)
+    moved = shifted(frame, fill, shift)
+    enlarged, _, _ = SkinDetail().step(frame, moved, picture, alpha)
+    grey = enlarged.mean(axis=2) * 255
+    assert grey.std() < 0.5 or streaks(grey) < 1.3
+
+
+def test_half_a_forehead_still_gives_the_texture():
+    frame, fill, picture, alpha = scene(3.0)
+    half = shifted(frame, fill, (0, -200))
+    enlarged, _, _ = SkinDetail().step(frame, half, picture, alpha)
+    assert enlarged.std(axis=(0, 1)).min() * 255 > 1
+
+
+def test_a_forehead_that_comes_into_the_frame_later_is_looked_at_at_once():
+    frame, fill, picture, alpha = scene(3.0)
+    detail = SkinDetail()
+    first, _, _ = detail.step(frame, shifted(frame, fill, (0, -400)), picture, alpha)
+    second, _, _ = detail.step(replace(frame, index=1), fill, picture, alpha)
+    assert first.std(axis=(0, 1)).max() * 255 < 0.5
+    assert second.std(axis=(0, 1)).min() * 255 > 1
+
+
+def test_a_face_that_comes_closer_keeps_its_texture_until_its_forehead_is_seen_again():
+    frame, fill, picture, alpha = scene(2.0)
+    detail = SkinDetail()
+    detail.step(frame, fill, picture, alpha)
+    nearer, close, _, _ = scene(3.0)
+    enlarged, _, _ = detail.step(replace(nearer, index=1), shifted(nearer, close, (0, -400)), picture, alpha)
+    assert enlarged.std(axis=(0, 1)).min() * 255 > 1

@@ -150,6 +150,17 @@ def test_large_frames_shorten_the_window() -> None:
         assert number + 1 - released <= 4
 
 
+def test_a_track_loses_no_frames_where_the_window_is_shorter_than_its_least_duration() -> None:
+    frames = [seen(i, *([] if i < 6 else [seen_face(100, 90)])) for i in range(20)]
+    for bound in ({"max_bytes": 3 * frames[0].nbytes}, {"max_frames": 3}):
+        assert ids(run(frames, **bound, min_duration=0.4)) == [[]] * 6 + [[0]] * 14
+
+
+def test_a_flicker_is_no_face_in_a_short_window_either() -> None:
+    frames = [seen(i, *([seen_face(100, 90)] if 6 <= i < 8 else [])) for i in range(20)]
+    assert ids(run(frames, max_frames=3)) == [[]] * 20
+
+
 def test_interpolated_landmarks_lie_between_those_at_the_ends() -> None:
     frames = [seen(i, *([] if i == 5 else [seen_face(100 + 4 * i, 90, 60 + i)])) for i in range(12)]
     t = run(frames)

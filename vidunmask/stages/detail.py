@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from vidunmask import geometry
 from vidunmask.stages.memory import TrackMemory
@@ -22,6 +23,7 @@ _LARGEST = 4.0  # at most this many texture pixels per crop pixel
 _FOREHEAD = (127.5, 67.0)  # crop pixels of 256: the middle of the skin that is looked at
 _WINDOW = 54.0  # its side
 _TILES = 4  # along each side; hair, wrinkles and shine spoil some of them
+_ENOUGH = 6  # tiles within the frame: with fewer the forehead says too little
 _PERIOD = 256  # pixels after which the texture repeats
 _LEAST, _MOST = 0.3, 6.0  # grey levels: less cannot be seen, more is no skin
 _EVERY = 10  # frames between two looks at the forehead
@@ -60,10 +62,10 @@ class SkinDetail:
         skin = self.skin_of(fill, frame.index)
         if skin is None:
             return picture, alpha, fill.frame_to_crop
-        if skin.factor and abs(np.log(factor / skin.factor)) > 0.15:
-            skin.texture, skin.age = None, 0  # the person came closer: pores are larger now, and the crop holds less of them
-        if skin.age % _EVERY == 0:
-            self._look(skin, frame, fill, factor)
+        # When a person comes closer pores are larger, and the crop holds less of them.
+        renew = skin.texture is None or abs(np.log(factor / skin.factor)) > 0.15
+        if skin.age % _EVERY == 0 or renew:
+            self._look(skin, frame, fill, factor, renew=renew)
         skin.age += 1
         return self._enlarged(skin, fill, picture, alpha, factor)
 
@@ -71,28 +73,31 @@ class SkinDetail:
         """Forgets the tracks that have been away too long."""
         self._tracks.prune(frame_index)
 
-    def _look(self, skin: Skin, frame: Frame, fill: Fill, factor: float) -> None:
-        """Measures the forehead's texture beyond the crop's resolution."""
+    def _look(self, skin: Skin, frame: Frame, fill: Fill, factor: float, *, renew: bool) -> None:
+        """Measures the forehead's texture beyond the crop's resolution, where enough of it is in the frame and there is any."""
         from vidunmask.video import pixels
 
         size = len(fill.crop)
-        side = round(_WINDOW * size / 256 * factor) // _TILES * _TILES
+        tile = round(_WINDOW * size / 256 * factor) // _TILES
+        side = tile * _TILES
         corner = factor * (np.array(_FOREHEAD) * size / 256) - (side - 1) / 2
         to_window = fill.frame_to_crop * factor
         to_window[:, 2] -= corner
+        inside = _tiles_within(to_window, tile, frame.display_size)
+        if inside.sum() < _ENOUGH:
+            return
         grey = cv2.cvtColor(pixels.read_crop(frame, to_window, side), cv2.COLOR_RGB2GRAY).astype(np.float32)
         small = cv2.resize(grey, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
         detail = grey - cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC)
-        tile = side // _TILES
-        tiles = detail.reshape(_TILES, tile, _TILES, tile).swapaxes(1, 2).reshape(-1, tile, tile)
+        tiles = _tiles(detail, tile)[inside]
         order = np.argsort(tiles.var(axis=(1, 2)))[1 : len(tiles) // 2]  # the calmer half is skin
         strength = float(np.sqrt(tiles[order].var(axis=(1, 2)).mean()))
         strength = 0.0 if strength < _LEAST else min(strength, _MOST)
-        if skin.texture is None:
+        if renew and strength > 0:
             skin.texture, skin.strength, skin.factor = _texture(tiles[order]), strength, factor
         else:
             skin.strength += 0.3 * (strength - skin.strength)
-        skin.light = max(float(np.median(grey)), 16.0)
+        skin.light = max(float(np.median(_tiles(grey, tile)[inside])), 16.0)
 
     @staticmethod
     def _enlarged(
@@ -117,6 +122,21 @@ class SkinDetail:
 def _factor(fill: Fill) -> float:
     """Texture pixels per crop pixel."""
     return min(_LARGEST, 1 / geometry.scale_of(fill.frame_to_crop))
+
+
+def _tiles(window: FloatArray, tile: int) -> FloatArray:
+    """A square window as its tiles (N, n, n), row by row."""
+    return window.reshape(_TILES, tile, _TILES, tile).swapaxes(1, 2).reshape(-1, tile, tile)
+
+
+def _tiles_within(frame_to_window: FloatArray, tile: int, display_size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Which of a window's tiles (N,) lie in the frame; beyond its edge a crop only repeats the edge's pixels."""
+    edges = np.arange(_TILES + 1) * tile - 0.5
+    corners = geometry.apply(geometry.invert(frame_to_window), np.stack(np.meshgrid(edges, edges), axis=-1))  # (T+1, T+1, 2)
+    height, width = display_size
+    inside = (corners >= -0.5) & (corners <= np.array([width, height]) - 0.5)
+    within = inside[..., 0] & inside[..., 1]
+    return (within[:-1, :-1] & within[:-1, 1:] & within[1:, :-1] & within[1:, 1:]).reshape(-1)
 
 
 def _texture(tiles: FloatArray) -> FloatArray:

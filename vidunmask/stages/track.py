@@ -55,7 +55,8 @@ class Tracker:
     while it scores at least ``keep``. A gap of up to ``max_gap`` seconds is filled by interpolation, as far as it lies in the
     window of ``look_ahead`` seconds. A track that lasts less than ``min_duration`` seconds is taken for a false alarm, unless
     it fills its whole shot. A cut ends all tracks. ``max_frames`` and ``max_bytes`` bound the window whatever the time stamps
-    and the size of the frames; a window that is shorter for that fills shorter gaps.
+    and the size of the frames; a window that is shorter for that fills shorter gaps, and a track that is seen in all of it has
+    lasted long enough.
 
     With ``look_ahead=0`` each frame is returned at once: no track is held back, and a lost face is carried on along its motion
     for ``coast`` seconds instead of being filled in afterwards.
@@ -117,6 +118,7 @@ class Tracker:
             too_long = slot.time - old.last_time > self._max_gap or slot.number - old.last_slot > self._max_frames
             old.ended = old.ended or too_long
         while self._window and (slot.time - self._window[0].time >= self._look_ahead or self._is_full()):
+            self._judge_early()
             done.append(self._release())
         return done
 
@@ -166,6 +168,13 @@ class Tracker:
         """Confirms a track once it is both certain enough and old enough."""
         old_enough = slot.time - old.first_time >= self._min_duration
         old.confirmed = old.confirmed or (old.best_score >= self._start and old_enough)
+
+    def _judge_early(self) -> None:
+        """Confirms the tracks that would lose their first frame, where the window is too short to wait for their duration."""
+        first, last = self._window[0].number, self._window[-1].number
+        for old in self._tracks.values():
+            throughout = old.first_slot == first and old.last_slot == last and old.sightings == last - first + 1
+            old.confirmed = old.confirmed or (throughout and last > first and old.best_score >= self._start)
 
     def _fill_gap(self, old: _Track, face: SeenFace, slot: _Slot) -> None:
         """Interpolates the frames of the window between a track's last sighting and this one."""
