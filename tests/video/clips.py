@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,13 @@ import av
 import cv2
 import numpy as np
 
+from vidunmask.flow import prefetch
 from vidunmask.types import Frame
 from vidunmask.video.orientation import orient
+from vidunmask.video.reader import VideoReader
+from vidunmask.video.writer import VideoWriter
+
+FAST = {"crf": 30.0, "preset": "ultrafast"}
 
 
 def picture(height: int, width: int, seed: int = 0, shift: float = 0.0) -> np.ndarray:
@@ -150,6 +155,16 @@ def write_clip(
             packet.time_base = Fraction(1, 1000)
             out.mux(packet)
     return path
+
+
+def copy_clip(
+    source: Path, target: Path, edit: Callable[[Frame], Frame] = lambda frame: frame, **options: object
+) -> tuple[VideoReader, VideoWriter]:
+    """Reads a clip and writes it again; returns reader and writer for what they have to say."""
+    with VideoReader(source) as reader, VideoWriter(target, reader.info, **options) as writer:  # type: ignore[arg-type]
+        for frame in prefetch(reader, 4):
+            writer.write(edit(frame))
+    return reader, writer
 
 
 def other_packets(path: Path) -> dict[int, list[tuple[Fraction | None, str]]]:

@@ -7,7 +7,9 @@ disk cache.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
@@ -23,6 +25,7 @@ _ATTACHED_PICTURE = 1 << 10
 # Written by the muxer itself, or true of the input file only.
 _CONTAINER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
 _STREAM_KEYS = {"encoder", "duration", "vendor_id", "bps", "number_of_frames", "number_of_bytes"}
+_UNORDERED = re.compile(r"(\d+) channels")  # FFmpeg's name for a layout of channels in no known order
 _STREAM_PREFIXES = ("_statistics_", "bps-", "duration-", "number_of_frames-", "number_of_bytes-")
 
 
@@ -80,7 +83,7 @@ class StreamCopier:
         if _is_cover(stream) and self._output.format.name == "matroska":
             self._add_as_attachment(stream, name)
             return None
-        target = self._output.add_stream_from_template(stream, **_as_copy(stream))
+        target = _add_like(self._output, stream)
         target.metadata.update(clean_metadata(stream.metadata, _STREAM_KEYS, _STREAM_PREFIXES))
         target.disposition = int(stream.disposition)
         if stream.type == "video" and not _is_cover(stream):
@@ -180,17 +183,29 @@ def video_metadata(tags: dict[str, str]) -> dict[str, str]:
     return clean_metadata(tags, _STREAM_KEYS, _STREAM_PREFIXES)
 
 
-def _as_copy(stream: Any) -> dict[str, Any]:
+def _add_like(output: Any, stream: Any) -> Any:
+    """A stream of ``output`` for the packets of ``stream``."""
     # For video PyAV would look for an encoder of the same name; the parameters alone are wanted.
-    return {"opaque": True} if stream.type == "video" else {}
+    target = output.add_stream_from_template(stream, **({"opaque": True} if stream.type == "video" else {}))
+    if unordered := _UNORDERED.fullmatch(stream.layout.name if stream.type == "audio" else ""):
+        # AVI and Matroska do not say which channel is which, MP4 must: they get the usual order, if there is one.
+        with contextlib.suppress(ValueError):
+            target.codec_context.layout = f"{unordered[1]}c"
+    return target
 
 
 def refusal(container: str, stream: Any) -> str | None:
-    """Why a container cannot hold a stream, found by writing the header of one that holds it alone; None where it can."""
+    """Why a container cannot hold a stream, found by writing a file that holds it alone; None where it can."""
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:
-            trial.add_stream_from_template(stream, **_as_copy(stream))
+            target = _add_like(trial, stream)
             trial.start_encoding()
+            if stream.type == "audio" and stream.codec_context.name.startswith("pcm_"):
+                # MP4's muxer looks at the channels when the file ends, and only at those of a stream with sound.
+                packet = av.Packet(bytes(8 * stream.layout.nb_channels))
+                packet.pts = packet.dts = 0
+                packet.stream = target
+                trial.mux_one(packet)
     except (FFmpegError, OSError, ValueError, TypeError) as error:
         return getattr(error, "strerror", None) or str(error).split(":")[0]
     return None
