@@ -16,19 +16,17 @@ from vidunmask.pipelines.dump import pictures
 from vidunmask.pipelines.dump.record import raw_bytes, write_after, write_blend
 from vidunmask.stages import blend as blending
 from vidunmask.stages.aim import Aimer
-from vidunmask.stages.crop import placement
+from vidunmask.stages.crop import LOOK_AHEAD, placement
 from vidunmask.stages.detail import Skin
 from vidunmask.stages.detect import detect as find_faces
 from vidunmask.stages.holes import guide_of, hole_of
 from vidunmask.stages.observe import Observer
 from vidunmask.stages.smoothing import Path as CropPath
-from vidunmask.stages.track import as_tracked
-from vidunmask.stages.unmask import Segmented, Unmasker, fill_of, is_large
+from vidunmask.stages.track import START, as_tracked
+from vidunmask.stages.unmask import Segmented, Unmasker, fill_of, probabilities_of, segmented
 from vidunmask.stages.wearing import MaskWearing, WearingPast, lower_face
 from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces, TrackedFace
 from vidunmask.video import pixels
-
-_LOOK_AHEAD = 0.25  # seconds to each side over which the crop stage smooths a path
 
 
 @dataclass(slots=True)
@@ -114,6 +112,8 @@ def detect(frame: Frame, faces: Sequence[Face], detector: Detector, unmasker: Un
     for seen in sorted(aimed, key=lambda face: -face.score):
         old = max(left, key=lambda face: _overlap(face.box, seen.box), default=None)
         if old is None or _overlap(old.box, seen.box) < 0.3:
+            if seen.score < START:  # enough for a track to go on, too little to begin one
+                continue
             face = Face(fresh, seen.box, seen.landmarks, seen.score, seen.detected, reset=True, trust=seen.trust)
             face.path = [[float(frame.time), *_parameters(seen), seen.weight]]
             fresh += 1
@@ -145,7 +145,7 @@ def crop(frame: Frame, faces: Sequence[Face], place: Path) -> None:
         path = CropPath()
         for time, *parameters, weight in face.path:
             path.append(time, np.array(parameters), weight=weight)
-        smoothed = path.smoothed(float(frame.time), _LOOK_AHEAD)
+        smoothed = path.smoothed(float(frame.time), LOOK_AHEAD)
         face.frame_to_crop = geometry.resize(geometry.similarity_from_parameters(smoothed), geometry.CROP_SIZE)
         face.crop = pixels.read_crop(frame, face.frame_to_crop, geometry.CROP_SIZE)
         pictures.write_png(place / f"face{face.track_id}-crop.png", face.crop)
@@ -156,11 +156,9 @@ def crop(frame: Frame, faces: Sequence[Face], place: Path) -> None:
 
 def segment(faces: Sequence[Face], unmasker: Unmasker, place: Path) -> None:
     """Where the mask is, by the network alone."""
-    large = [is_large(_there(face.frame_to_crop)) for face in faces]
-    probabilities = unmasker.segment([_there(face.crop) for face in faces], large=large) if faces else ()
-    for face, probability in zip(faces, probabilities, strict=True):
-        face.failed = not bool(np.isfinite(probability).all())
-        face.probability = np.zeros_like(probability) if face.failed else probability
+    crops = [_crop_of(face) for face in faces]
+    for face, new in zip(faces, segmented(crops, probabilities_of(crops, unmasker)), strict=True):
+        face.failed, face.probability = new.failed, new.probability
         pictures.write_png(place / f"face{face.track_id}-logits.png", pictures.logits(face.probability))
 
 
@@ -234,10 +232,14 @@ def blend(frame: Frame, faces: Sequence[Face], *, temporal: bool, place: Path) -
 
 
 def _segmented(face: Face) -> Segmented:
-    image, smoothed = _there(face.crop), _there(face.smoothed)
-    crop = FaceCrop(face.track_id, image, _there(face.frame_to_crop), _crop_landmarks(face), face.score, face.reset, face.trust)
-    region = lower_face(crop.landmarks, len(image), trust=crop.trust).region
-    return Segmented(crop, smoothed, region, guide_of(image), face.covered, face.opacity, face.failed)
+    crop = _crop_of(face)
+    region = lower_face(crop.landmarks, len(crop.image), trust=crop.trust).region
+    return Segmented(crop, _there(face.smoothed), region, guide_of(crop.image), face.covered, face.opacity, face.failed)
+
+
+def _crop_of(face: Face) -> FaceCrop:
+    image, frame_to_crop = _there(face.crop), _there(face.frame_to_crop)
+    return FaceCrop(face.track_id, image, frame_to_crop, _crop_landmarks(face), face.score, face.reset, face.trust)
 
 
 def compare(stage: str, old: Face, new: Face, stored: Path, place: Path) -> tuple[str, float, float] | None:

@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
 from tests.stages.drawn_faces import DiscDetector, frame_with
+from vidunmask import geometry
 from vidunmask.errors import InputError, UsageError
+from vidunmask.geometry import TEMPLATE68
 from vidunmask.pipelines import cli
 from vidunmask.pipelines.build import build
 from vidunmask.pipelines.config import Config
@@ -16,6 +19,10 @@ from vidunmask.pipelines.dump import again, pictures
 from vidunmask.pipelines.dump.choice import FrameChoice
 from vidunmask.pipelines.dump.redo import STAGES, redo
 from vidunmask.pipelines.dump.run import dump
+from vidunmask.stages.observe import Observer
+from vidunmask.stages.unmask import unmask
+from vidunmask.types import FaceCrop, FrameFaces
+from vidunmask.video import pixels
 
 from .conftest import SAMPLES
 from .test_dump import calls, lines, place
@@ -87,6 +94,58 @@ def test_detection_of_a_turned_head_goes_where_its_mask_is(tmp_path):
     (worn,) = again.detect(masked, [], detector, Blue(), tmp_path)
     assert worn.path[0][1] - bare.path[0][1] > 5  # what the crop is laid by
     np.testing.assert_array_equal(worn.landmarks, bare.landmarks)
+
+
+class Doubtful(DiscDetector):
+    """Sees something in the right half of a picture that may be a face."""
+
+    def detect(self, image, *, thorough=False):
+        return [
+            replace(found, score=0.5) if image.shape[0] != image.shape[1] and found.box[0] > image.shape[1] / 2 else found
+            for found in super().detect(image, thorough=thorough)
+        ]
+
+
+def test_detection_begins_no_track_with_a_face_that_a_run_would_not_have_begun_one_with(tmp_path):
+    frame = frame_with([(80, 90, 30), (240, 90, 30)])
+    found = again.detect(frame, [], Doubtful(), Blue(), tmp_path)
+    assert [round(face.box[:3:2].mean()) for face in found] == [80]
+    before = replace(found[0], track_id=7, box=found[0].box + np.array([160, 0, 160, 0]))
+    known = again.detect(frame, [before], Doubtful(), Blue(), tmp_path)
+    assert [face.track_id for face in known] == [7, 8]
+
+
+class Everywhere:
+    def segment(self, images, *, large):
+        return np.stack([np.ones(image.shape[:2], np.float32) for image in images])
+
+
+def test_of_two_heads_side_by_side_each_loses_its_own_mask_only_as_in_the_run(tmp_path):
+    frame = frame_with([])
+    landmarks = [TEMPLATE68 * 0.3 + [shift, 40] for shift in (80, 130)]
+    transforms = [geometry.align(points) for points in landmarks]
+    images = [pixels.read_crop(frame, frame_to_crop, geometry.CROP_SIZE) for frame_to_crop in transforms]
+    crops = tuple(
+        FaceCrop(number, image, frame_to_crop, geometry.apply(frame_to_crop, points), 1.0, True)
+        for number, (image, frame_to_crop, points) in enumerate(zip(images, transforms, landmarks, strict=True))
+    )
+    boxes = [np.concatenate([points.min(axis=0), points.max(axis=0)]) for points in landmarks]
+    faces = [
+        again.Face(number, box, points, 1.0, True, True, frame_to_crop=frame_to_crop, crop=image)
+        for number, (box, points, frame_to_crop, image) in enumerate(zip(boxes, landmarks, transforms, images, strict=True))
+    ]
+    again.segment(faces, Everywhere(), tmp_path)
+    in_the_run = []
+
+    class Watcher(Observer):
+        def segmented(self, item):
+            in_the_run.extend(item.faces)
+
+    networks = SimpleNamespace(segment=Everywhere().segment, inpaint=lambda images, _: np.stack(images).astype(np.float32))
+    list(unmask([FrameFaces(frame, crops)], networks, observer=Watcher()))
+    for face, run in zip(faces, in_the_run, strict=True):
+        np.testing.assert_array_equal(face.probability, run.probability)
+        assert 0.1 < face.probability.mean() < 0.95
 
 
 def test_detection_has_no_past_and_says_so_but_finds_the_face_again(folder, parts):

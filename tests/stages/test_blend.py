@@ -131,13 +131,24 @@ def test_a_fill_of_another_pose_does_not_show_through():
     assert abs(alone - after)[190, 136:152].mean() < 5
 
 
-def test_nothing_is_blended_across_a_reset_a_cut_or_another_track():
+def test_nothing_is_blended_across_a_change_of_scene():
     dark, light = skin(offset=-60), skin(offset=40)
-    for kwargs in ({"reset": True}, {"track": 2}, {}):
-        blender = TemporalBlender(grain=False)
-        blender.step(fill_of(dark, dark), 0)
-        picture = picture_of(blender, fill_of(light, light, **kwargs), 1)
-        assert np.abs(picture[150:200, 100:156] - light[150:200, 100:156]).mean() < 1
+    blender = TemporalBlender(grain=False)
+    blender.step(fill_of(dark, dark), 0)
+    picture = picture_of(blender, fill_of(light, light), 1)
+    assert np.abs(picture[150:200, 100:156] - light[150:200, 100:156]).mean() < 1
+
+
+@pytest.mark.parametrize(("kwargs", "blended"), [({}, True), ({"reset": True}, False), ({"track": 2}, False)])
+def test_what_looks_alike_is_blended_but_not_across_a_reset_or_with_another_track(kwargs, blended):
+    core = np.s_[150:200, 100:156]
+    guess = skin()
+    guess[core] += 12.0
+    blender = TemporalBlender(grain=False)
+    blender.step(fill_of(skin(), guess), 0)
+    second = fill_of(skin(), skin(), **kwargs)
+    apart = np.abs(picture_of(blender, second, 1)[core] - picture_of(TemporalBlender(grain=False), second)[core]).mean()
+    assert apart > 3 if blended else apart < 0.5
 
 
 def test_a_fill_that_moves_with_the_face_is_not_smeared():

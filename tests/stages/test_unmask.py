@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -12,8 +13,8 @@ from vidunmask.geometry import TEMPLATE68
 from vidunmask.stages.holes import RIM, SAFETY, MaskSmoother, guide_of, hole_of
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.unmask import FillsAgain, Unmasker, unmask
-from vidunmask.stages.wearing import lower_face
-from vidunmask.types import FaceCrop, FrameFaces
+from vidunmask.stages.wearing import Thresholds, lower_face
+from vidunmask.types import FaceCrop, FrameFaces, KnownFace
 
 SIZE = 256
 BLUE = (40, 80, 220)
@@ -80,7 +81,7 @@ def test_a_masked_face_is_filled_and_a_bare_one_never_reaches_the_inpainter():
 
 
 def test_the_cut_flag_and_frames_without_faces_pass_through():
-    items = [*crops([True] * 5), FrameFaces(SimpleNamespace(index=5, time=Fraction(1, 5)), ())]
+    items = [*crops([True] * 5), FrameFaces(SimpleNamespace(index=5, time=Fraction(1, 5), nbytes=0), ())]
     out = list(unmask(items, Unmasker(BlueIsMask(), Skin())))
     assert [item.cut for item in out] == [False, False, False, True, False, False]
     assert out[-1].faces == ()
@@ -90,6 +91,25 @@ def test_faces_of_several_frames_share_a_call_of_the_network():
     skin = Skin()
     list(unmask(crops([True] * 16, tracks=2), Unmasker(BlueIsMask(), skin, batch=8), min_faces=8, max_frames=16))
     assert skin.sizes == [8, 8, 8, 8]
+
+
+@pytest.mark.parametrize("temporal", [True, False])
+def test_large_frames_are_not_held_by_the_batch(temporal):
+    alive = 0
+
+    def large():
+        nonlocal alive
+        for item in crops([True] * 60):
+            item.frame.nbytes = 50 << 20
+            alive += 1
+            yield item
+
+    most = 0
+    networks = Unmasker(BlueIsMask(), Skin(), batch=64)
+    for _ in unmask(large(), networks, min_faces=64, max_frames=64, max_bytes=200 << 20, temporal=temporal):
+        most = max(most, alive)
+        alive -= 1
+    assert most <= 12
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(caplog):
@@ -137,6 +157,42 @@ def test_a_mask_put_on_fades_in_and_a_reset_starts_afresh():
 
     cut = list(unmask(crops([False] * 20 + [True] * 20, reset_at=(20,)), Unmasker(BlueIsMask(), Skin())))
     assert [item.faces[0].opacity for item in cut] == [0] * 20 + [1] * 20
+
+
+def half_masked(rows):
+    """A face with that many rows of it blue, from the chin up."""
+    image = face(masked=False)
+    image[225 - rows : 225, 70:186] = BLUE
+    return image
+
+
+def test_a_face_known_to_have_worn_a_mask_before_the_first_frame_goes_on_wearing_it():
+    items = list(crops([False] * 6))
+    zones, limits = lower_face(TEMPLATE68, SIZE), Thresholds()
+    shares = {rows: zones.covered((half_masked(rows)[..., 2] == BLUE[2]).astype(np.float32)) for rows in range(30, 90)}
+    # too little to begin with, enough to go on
+    image = half_masked(next(rows for rows, share in shares.items() if limits.stop + 0.02 < share < limits.stop + 0.08))
+    items = [replace(item, faces=tuple(replace(crop, image=image) for crop in item.faces)) for item in items]
+
+    def opacities(known=()):
+        return [item.faces[0].opacity for item in unmask(items, Unmasker(BlueIsMask(), Skin()), known=known)]
+
+    assert opacities() == [0] * 6
+    assert opacities([KnownFace(0, TEMPLATE68, -0.04, worn=True)]) == [1] * 6
+    assert opacities([KnownFace(5, TEMPLATE68, -0.04, worn=True)]) == [0] * 6
+
+
+@pytest.mark.parametrize("look_ahead", [0.25, 0])
+def test_a_mask_that_is_missed_in_the_first_frame_is_removed_there_where_frames_are_held_back(look_ahead):
+    class Misses(BlueIsMask):
+        def forward(self, image):
+            return super().forward(image) - 1000 * (image[:, :1, :1, :1] > 0.99).float()
+
+    items = list(crops([True] * 10))
+    items[0].faces[0].image[0, 0] = 255  # the sign to miss it
+    out = list(unmask(items, Unmasker(Misses(), Skin()), look_ahead=look_ahead))
+    assert out[0].faces[0].opacity == out[0].faces[0].mask[180, 128] == (1 if look_ahead else 0)
+    assert out[-1].faces[0].opacity == 1
 
 
 def test_without_temporal_every_frame_stands_alone():

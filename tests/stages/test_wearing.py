@@ -13,7 +13,10 @@ def opacities(covered, look_ahead=8):
     wearing = MaskWearing()
     series = [(index / FPS, share) for index, share in enumerate(covered)]
     return np.array(
-        [wearing.step(time, share, series[index + 1 : index + 1 + look_ahead]) for index, (time, share) in enumerate(series)]
+        [
+            wearing.step(time, share, series[index + 1 : index + 1 + look_ahead] if look_ahead else None)
+            for index, (time, share) in enumerate(series)
+        ]
     )
 
 
@@ -38,14 +41,16 @@ def test_a_bare_face_is_never_touched():
 
 
 def test_a_decision_goes_on_from_what_another_one_remembered():
-    covered = [0.9] * 10 + [0.45] * 10 + [0.1] * 10  # 0.45 is enough to go on and too little to begin
+    covered = [0.9] * 10 + [0.4] * 10 + [0.1] * 10  # 0.4 is enough to go on and too little to begin
     series = [(index / FPS, share) for index, share in enumerate(covered)]
     whole = MaskWearing()
     for index, (time, share) in enumerate(series):
         before, ahead = whole.past, series[index + 1 : index + 5]
         opacity = whole.step(time, share, ahead)
         assert MaskWearing(past=before).step(time, share, ahead) == opacity
-    assert MaskWearing().step(0.0, 0.4) != MaskWearing(past=MaskWearing().past).step(0.0, 0.9)
+        if index == 14:
+            assert opacity == 1
+            assert MaskWearing().step(time, share, ahead) == 0
 
 
 def test_a_single_frame_of_wrong_segmentation_changes_nothing():
@@ -67,6 +72,11 @@ def test_a_mask_put_on_fades_in_without_a_jump_and_around_the_change():
     assert (np.diff(opacity) >= 0).all()
     assert np.diff(opacity).max() <= 0.5
     assert 0.2 <= opacity[25] <= 0.9
+
+
+@pytest.mark.parametrize("left", range(1, 10))
+def test_a_fade_that_begins_shortly_before_the_end_of_a_track_only_rises(left):
+    assert (np.diff(opacities([0.0] * 25 + [1.0] * left)) >= 0).all()
 
 
 def test_without_look_ahead_the_fade_follows_the_change():

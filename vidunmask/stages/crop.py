@@ -10,9 +10,11 @@ from vidunmask import geometry
 from vidunmask.stages.smoothing import CausalSmoother, Path
 from vidunmask.types import FaceCrop, FloatArray, FrameFaces, TrackedFace
 
+LOOK_AHEAD = 0.25  # seconds to each side over which a path is smoothed
+
 
 def crop(
-    tracked: Iterable[FrameFaces[TrackedFace]], *, look_ahead: float = 0.25, size: int = geometry.CROP_SIZE
+    tracked: Iterable[FrameFaces[TrackedFace]], *, look_ahead: float = LOOK_AHEAD, size: int = geometry.CROP_SIZE
 ) -> Iterator[FrameFaces[FaceCrop]]:
     """Every frame with its aligned crops, in order; see `CropCutter` for the options."""
     cutter = CropCutter(look_ahead=look_ahead, size=size)
@@ -30,7 +32,12 @@ class CropCutter:
     """
 
     def __init__(
-        self, *, look_ahead: float = 0.25, size: int = geometry.CROP_SIZE, max_frames: int = 16, max_bytes: int = 128 << 20
+        self,
+        *,
+        look_ahead: float = LOOK_AHEAD,
+        size: int = geometry.CROP_SIZE,
+        max_frames: int = 16,
+        max_bytes: int = 128 << 20,
     ) -> None:
         if look_ahead < 0 or max_frames < 1:
             raise ValueError(f"look_ahead must be at least 0 and max_frames 1, not {look_ahead} and {max_frames}")

@@ -11,6 +11,8 @@ import numpy as np
 
 from vidunmask.types import FloatArray, Frame, FrameFaces, KnownFace, SeenFace, TrackedFace
 
+START = 0.6  # score from which a detected face starts a track
+
 
 def track(seen: Iterable[FrameFaces[SeenFace]], tracker: Tracker) -> Iterator[FrameFaces[TrackedFace]]:
     """Every frame with its tracked faces, in order, at most the tracker's look-ahead later."""
@@ -67,7 +69,7 @@ class Tracker:
     def __init__(
         self,
         *,
-        start: float = 0.6,
+        start: float = START,
         keep: float = 0.3,
         max_gap: float = 0.5,
         look_ahead: float = 0.5,

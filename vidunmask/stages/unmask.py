@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,10 +22,11 @@ from vidunmask.stages.holes import MaskSmoother, guide_of, hole_of
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.observe import Observer
 from vidunmask.stages.owners import shared_out
-from vidunmask.stages.wearing import MaskWearing, Thresholds, WearingPast, lower_face
+from vidunmask.stages.wearing import MaskWearing, WearingPast, lower_face
 from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces, KnownFace
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _SMALL = 2.0  # crops enlarged by more show faces of less than about 70 px
 _MOST_AHEAD = 16  # frames held back, whatever the time stamps say
@@ -180,8 +181,8 @@ def unmask(
     *,
     min_faces: int = 16,
     max_frames: int = 8,
+    max_bytes: int = 256 << 20,
     look_ahead: float = 0.25,
-    thresholds: Thresholds | None = None,
     temporal: bool = True,
     known: Sequence[KnownFace] = (),
     observer: Observer | None = None,
@@ -192,34 +193,37 @@ def unmask(
 
     Frames are gathered until they hold ``min_faces`` faces or are ``max_frames`` many, so that one call of a network serves
     several. ``look_ahead`` seconds of frames (at most 16) are held back for the decision and for the smoothing of the masks.
+    Neither these nor those gathered before each network may be more than about ``max_bytes``, however large the frames are.
     temporal=False takes every frame alone: nothing is smoothed and the decision has no past. ``known`` are faces of which it is
     known whether they wore a mask before the first frame. A face for which a network gives NaN passes through untouched.
     ``seam`` is put between segmenting and inpainting, such as `flow.prefetch`, which lets the two overlap. ``again`` saves the
     inpainter some of its work.
     """
-    segmented = _segment(crops, unmasker, min_faces=min_faces, max_frames=max_frames)
+    faces = _segment(_gather(crops, min_faces=min_faces, max_frames=max_frames, max_bytes=max_bytes), unmasker)
     if observer is not None:
-        segmented = tap(segmented, observer.segmented)
+        faces = tap(faces, observer.segmented)
     if seam is not None:
-        segmented = seam(segmented)
+        faces = seam(faces)
     if temporal:
-        settled = _settle(segmented, look_ahead=look_ahead, thresholds=thresholds, known=known, observer=observer)
+        settled = _settle(faces, look_ahead=look_ahead, max_bytes=max_bytes, known=known, observer=observer)
     else:
-        settled = _alone(segmented, thresholds, observer=observer)
-    yield from _inpaint(
-        settled, unmasker, min_faces=min_faces, max_frames=max_frames, again=again or FillsAgain(), observer=observer
-    )
+        settled = _alone(faces, observer=observer)
+    groups = _gather(settled, min_faces=min_faces, max_frames=max_frames, max_bytes=max_bytes)
+    yield from _inpaint(groups, unmasker, again=again or FillsAgain(), observer=observer)
 
 
-def _gather(items: Iterable[FrameFaces], *, min_faces: int, max_frames: int) -> Iterator[list[FrameFaces]]:
-    held: list[FrameFaces] = []
-    faces = 0
+def _gather(
+    items: Iterable[FrameFaces[T]], *, min_faces: int, max_frames: int, max_bytes: int
+) -> Iterator[list[FrameFaces[T]]]:
+    held: list[FrameFaces[T]] = []
+    faces = nbytes = 0
     for item in items:
         held.append(item)
         faces += len(item.faces)
-        if faces >= min_faces or len(held) >= max_frames:
+        nbytes += item.nbytes
+        if faces >= min_faces or len(held) >= max_frames or nbytes >= max_bytes:
             yield held
-            held, faces = [], 0
+            held, faces, nbytes = [], 0, 0
     if held:
         yield held
 
@@ -229,38 +233,46 @@ def is_large(frame_to_crop: FloatArray) -> bool:
     return geometry.scale_of(frame_to_crop) <= _SMALL
 
 
-def _segment(
-    crops: Iterable[FrameFaces[FaceCrop]], unmasker: Unmasker, *, min_faces: int, max_frames: int
-) -> Iterator[FrameFaces[Segmented]]:
-    for group in _gather(crops, min_faces=min_faces, max_frames=max_frames):
-        faces = [crop for item in group for crop in item.faces]
-        done: deque[Segmented] = deque()
-        large = [is_large(crop.frame_to_crop) for crop in faces]
-        raw = deque(unmasker.segment([crop.image for crop in faces], large=large) if faces else ())
-        owned = [p for item in group for p in shared_out([raw.popleft() for _ in item.faces], item.faces)]
-        for crop, probability in zip(faces, owned, strict=True):
-            failed = not np.isfinite(probability).all()
-            if failed:
-                probability = np.zeros_like(probability)
-            zones = lower_face(crop.landmarks, len(probability), trust=crop.trust)
-            covered = zones.covered(probability)
-            done.append(Segmented(crop, probability, zones.region, guide_of(crop.image), covered, failed=failed))
+def _segment(groups: Iterable[list[FrameFaces[FaceCrop]]], unmasker: Unmasker) -> Iterator[FrameFaces[Segmented]]:
+    for group in groups:
+        raw = deque(probabilities_of([crop for item in group for crop in item.faces], unmasker))
         for item in group:
-            yield FrameFaces(item.frame, tuple(done.popleft() for _ in item.faces), item.cut)
+            yield FrameFaces(item.frame, segmented(item.faces, [raw.popleft() for _ in item.faces]), item.cut)
+
+
+def probabilities_of(crops: Sequence[FaceCrop], unmasker: Unmasker) -> list[FloatArray]:
+    """What the segmenter makes of crops, of whatever frames: probabilities (S, S) of a mask, anybody's; NaN where it failed."""
+    if not crops:
+        return []
+    return list(unmasker.segment([crop.image for crop in crops], large=[is_large(crop.frame_to_crop) for crop in crops]))
+
+
+def segmented(crops: Sequence[FaceCrop], probabilities: Sequence[FloatArray]) -> tuple[Segmented, ...]:
+    """All faces of one frame, each with the part of its probabilities (S, S) that is its own, before anything is decided."""
+    done = []
+    for crop, probability in zip(crops, shared_out(probabilities, crops), strict=True):
+        failed = not np.isfinite(probability).all()
+        if failed:
+            probability = np.zeros_like(probability)
+        zones = lower_face(crop.landmarks, len(probability), trust=crop.trust)
+        covered = zones.covered(probability)
+        done.append(Segmented(crop, probability, zones.region, guide_of(crop.image), covered, failed=failed))
+    return tuple(done)
 
 
 def _settle(
     items: Iterable[FrameFaces[Segmented]],
     *,
     look_ahead: float,
-    thresholds: Thresholds | None,
+    max_bytes: int,
     known: Sequence[KnownFace] = (),
     observer: Observer | None = None,
 ) -> Iterator[FrameFaces[Segmented]]:
     """Sets the opacity and smooths the probability of every face, from its track's past and ``look_ahead`` seconds ahead."""
-    wearing: TrackMemory[MaskWearing] = TrackMemory(lambda: MaskWearing(thresholds))
+    wearing: TrackMemory[MaskWearing] = TrackMemory(MaskWearing)
     smoothers: TrackMemory[MaskSmoother] = TrackMemory(MaskSmoother)
     window: deque[FrameFaces[Segmented]] = deque()
+    nbytes = 0  # of the frames in the window
     before = {face.track_id: face for face in known}
 
     def settle(item: FrameFaces[Segmented]) -> FrameFaces[Segmented]:
@@ -276,7 +288,7 @@ def _settle(
                 decision.begin(worn=earlier.worn, decisions=earlier.decisions)
             past = decision.past if observer is not None else None
             covered_ahead = [(float(frame.time), later.covered) for frame, later in ahead]
-            opacity = decision.step(seconds, face.covered, covered_ahead)
+            opacity = decision.step(seconds, face.covered, covered_ahead if look_ahead > 0 else None)
             smoother = smoothers.of(track, index, reset=reset)
             probability = smoother.step(face.probability, face.guide, [(later.probability, later.guide) for _, later in ahead])
             if past is not None and smoother.sums is not None:
@@ -291,10 +303,14 @@ def _settle(
 
     for item in items:
         window.append(item)
-        while len(window) > _MOST_AHEAD or item.frame.time - window[0].frame.time >= look_ahead:
+        nbytes += item.nbytes
+        while window and (
+            item.frame.time - window[0].frame.time >= look_ahead
+            or len(window) > _MOST_AHEAD
+            or (nbytes > max_bytes and len(window) > 1)
+        ):
+            nbytes -= window[0].nbytes
             yield settle(window.popleft())
-            if not window:
-                break
     while window:
         yield settle(window.popleft())
 
@@ -310,11 +326,9 @@ def _ahead(track_id: int, window: Iterable[FrameFaces[Segmented]]) -> list[tuple
     return found
 
 
-def _alone(
-    items: Iterable[FrameFaces[Segmented]], thresholds: Thresholds | None, *, observer: Observer | None = None
-) -> Iterator[FrameFaces[Segmented]]:
+def _alone(items: Iterable[FrameFaces[Segmented]], *, observer: Observer | None = None) -> Iterator[FrameFaces[Segmented]]:
     for item in items:
-        worn = (0.0 if face.failed else MaskWearing(thresholds).step(0.0, face.covered) for face in item.faces)
+        worn = (0.0 if face.failed else MaskWearing().step(0.0, face.covered) for face in item.faces)
         faces = tuple(replace(face, opacity=opacity) for face, opacity in zip(item.faces, worn, strict=True))
         settled = FrameFaces(item.frame, faces, item.cut)
         if observer is not None:
@@ -324,16 +338,14 @@ def _alone(
 
 
 def _inpaint(
-    items: Iterable[FrameFaces[Segmented]],
+    groups: Iterable[list[FrameFaces[Segmented]]],
     unmasker: Unmasker,
     *,
-    min_faces: int,
-    max_frames: int,
     again: FillsAgain,
     observer: Observer | None = None,
 ) -> Iterator[FrameFaces[Fill]]:
     warned = False
-    for group in _gather(items, min_faces=min_faces, max_frames=max_frames):
+    for group in groups:
         holes: dict[int, FloatArray] = {}
         worn: list[tuple[int, Segmented]] = []
         fills: dict[int, FloatArray] = {}

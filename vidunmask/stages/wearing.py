@@ -112,7 +112,7 @@ class MaskWearing:
     """The decision for one track, fed frame by frame.
 
     ``ahead`` lets it look into the window of a file: the median is then centred and the fade lies around the change rather than
-    after it. Without it (live) both use the past alone. ``past`` goes on from what another one remembered.
+    after it. With None for it (live) both use the past alone. ``past`` goes on from what another one remembered.
     """
 
     def __init__(self, thresholds: Thresholds | None = None, *, past: WearingPast | None = None) -> None:
@@ -138,19 +138,21 @@ class MaskWearing:
             return None
         return next((worn for at, worn in reversed(self._given) if at <= time + 1e-6), self._before)
 
-    def step(self, time: float, covered: float, ahead: Sequence[tuple[float, float]] = ()) -> float:
+    def step(self, time: float, covered: float, ahead: Sequence[tuple[float, float]] | None = None) -> float:
         """The opacity 0..1 of the edit at ``time`` seconds, for a share ``covered`` 0..1 of the lower face.
 
-        ``ahead`` holds (time, covered) of the next frames of the same track, in order, none of them behind a reset.
+        ``ahead`` holds (time, covered) of the next frames of the same track, in order, none of them behind a reset: none on
+        its last frame.
         """
         t = self.thresholds
         self._covered.append((time, covered))
         while self._covered[0][0] < time - t.persistence:
             self._covered.popleft()
-        samples = [*self._covered, *ahead]
+        coming = ahead or ()
+        samples = [*self._covered, *coming]
         worn = self._worn[-1][1] if self._worn else self._before
         decisions: list[tuple[float, bool]] = []
-        for when in (time, *(when for when, _ in ahead)):
+        for when in (time, *(when for when, _ in coming)):
             near = [share for at, share in samples if abs(at - when) <= t.persistence + 1e-6]
             median = float(np.median(near))
             # A track's first frame has no history: halfway between the thresholds decides.
@@ -162,6 +164,6 @@ class MaskWearing:
         while self._worn[0][0] < time - t.ramp:
             self._worn.popleft()
         # With look-ahead the fade is centred on the change, so it looks half as far to each side.
-        reach = t.ramp / 2 if ahead else t.ramp
+        reach = t.ramp if ahead is None else t.ramp / 2
         near_worn = [on for at, on in [*self._worn, *decisions[1:]] if abs(at - time) <= reach + 1e-6]
         return float(np.mean(near_worn))

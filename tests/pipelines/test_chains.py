@@ -1,6 +1,7 @@
-"""Live mode's chain of stages over a head in profile, whose mask lies beyond the crop that its landmarks ask for."""
+"""The chains of stages, a file's and live mode's, over a head in profile: its mask lies beyond the crop of its landmarks."""
 
 import time
+from contextlib import closing
 from fractions import Fraction
 
 import av
@@ -15,7 +16,8 @@ from vidunmask.pipelines.build import Parts
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.live.chain import AIM_EVERY, Chain
 from vidunmask.pipelines.live.pace import Level
-from vidunmask.pipelines.report import Stopwatch
+from vidunmask.pipelines.remove import edited_frames
+from vidunmask.pipelines.report import Stopwatch, Tally
 from vidunmask.stages.unmask import Unmasker
 from vidunmask.types import Detection, Frame
 
@@ -86,8 +88,7 @@ def run(monkeypatch):
         chain = Chain(frames(), parts, Config(), Level(every=1, thorough_every=1e9, inpaint_every=1), Stopwatch())
         left, with_face = [], 0
         for output in chain.outputs(lambda: 0):
-            picture = output.frame.native.to_ndarray(format="rgb24").astype(int)
-            left.append(int((picture[..., 2] - picture[..., 0] > 60).sum()))
+            left.append(blue_left(output.frame))
             with_face += bool(output.faces)
             chain.done()
         return left, with_face, looks
@@ -95,7 +96,23 @@ def run(monkeypatch):
     return run
 
 
-def test_the_mask_of_a_turned_head_beyond_its_crop_is_taken_away(run, monkeypatch):
+def blue_left(frame):
+    picture = frame.native.to_ndarray(format="rgb24").astype(int)
+    return int((picture[..., 2] - picture[..., 0] > 60).sum())
+
+
+def test_in_a_file_the_mask_of_a_turned_head_is_taken_away_in_every_frame(monkeypatch):
+    def left():
+        parts = Parts(Profile(), Unmasker(Blue(), Grey()), "cpu", "float32", {})
+        with closing(edited_frames(frames(), parts, Config(), Stopwatch(), Tally())) as edited:
+            return [blue_left(frame) for frame in edited]
+
+    assert left() == [0] * COUNT
+    monkeypatch.setattr("vidunmask.stages.aim.aim", lambda tracked, looker: tracked)
+    assert min(left()) > 0
+
+
+def test_live_the_mask_of_a_turned_head_is_taken_away_as_soon_as_it_is_found(run, monkeypatch):
     left, with_face, looks = run()
     assert len(left) == COUNT
     assert with_face > 2 * AIM_EVERY  # the detector runs beside: the first frames go without
