@@ -24,6 +24,7 @@ WARM_UP = 3  # minutes at the start that the verdict leaves out
 def soak(clip: Path, folder: Path, minutes: float, more: list[str]) -> int:
     """Runs ``vidunmask live`` in a process of its own and returns its exit code."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "stats.csv").unlink(missing_ok=True)
     command = [
         sys.executable, "-m", "vidunmask.pipelines.cli", "live", "--source", str(clip), "--loop", "--no-window",
         "--duration", str(60 * minutes), "--stats", str(folder / "stats.csv"), "--stats-every", "60", "--verbose", *more,

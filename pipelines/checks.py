@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TextIO
 
-from vidunmask.errors import InputError, OutputError
+from vidunmask.errors import InputError, OutputError, UsageError
 
 # What Pillow both reads and writes without loss of kind, and what a camera or a phone makes.
 PICTURES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -38,12 +40,73 @@ def folder(path: Path, *, source: Path) -> None:
         raise OutputError(f"{path}: no permission to write there")
 
 
-def report(path: Path, source: Path, output: Path) -> None:
-    """Raises OutputError where --report names a file that must not or cannot be written."""
+def report(path: Path, source: Path, output: Path, *, overwrite: bool, weights: Iterable[str | Path] = ()) -> None:
+    """Raises UsageError or OutputError where --report names a file that must not or cannot be written.
+
+    InputError where ``source`` cannot be read. ``weights`` are names or files of networks. Of two folders the pictures within
+    count as inputs and outputs too.
+    """
+    readable(source)
+    pictures = [p for p in source.iterdir() if is_picture(p)] if source.is_dir() else []
+    inputs = [source, *pictures, *files(weights)]
+    if any(same(path, other) for other in inputs):
+        raise UsageError(f"--report {path}: is an input as well; choose another file")
+    if same(path, output) or any(same(path, output / picture.name) for picture in pictures):
+        raise UsageError(f"--report {path}: is an output as well; choose another file")
+    free("--report", path, overwrite=overwrite)
+
+
+def apart(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
+    """Raises UsageError where a file that is to be written is also read, or written twice, by whatever name or link.
+
+    Both are by flag, None for one that is not given.
+    """
+    read = [(flag, path) for flag, path in inputs.items() if path is not None]
+    written: list[tuple[str, Path]] = []
+    for flag, path in outputs.items():
+        if path is None:
+            continue
+        for other, taken in (*read, *written):
+            if same(path, taken):
+                raise UsageError(f"{flag} {path}: is the file of {other} as well; choose another file")
+        written.append((flag, path))
+
+
+def free(flag: str, path: Path, *, overwrite: bool) -> None:
+    """Raises UsageError where ``path`` exists and may not be replaced, OutputError where it cannot be made.
+
+    For what a command writes beside its output; ``flag`` names it.
+    """
     if path.is_dir() or not path.parent.is_dir():
-        raise OutputError(f"--report {path}: name a file in a folder that exists")
-    if same(path, source) or same(path, output):
-        raise OutputError(f"--report {path}: is also the input or the output; give another name")
+        raise OutputError(f"{flag} {path}: name a file in a folder that exists")
+    if _taken(path) and not overwrite:
+        raise _exists(flag, path)
+
+
+def open_new(flag: str, path: Path, *, overwrite: bool) -> TextIO:
+    """The file that `free` allows, opened to write text to, line by line; raises as it does."""
+    free(flag, path, overwrite=overwrite)
+    try:
+        replace = overwrite or (path.exists() and not _taken(path))
+        return path.open("w" if replace else "x", encoding="utf-8", buffering=1)
+    except FileExistsError as error:
+        raise _exists(flag, path) from error
+    except OSError as error:
+        raise OutputError(f"{flag} {path}: cannot be written ({error.strerror or error})") from error
+
+
+def _taken(path: Path) -> bool:
+    """Whether something stands there that writing would destroy; a terminal, a pipe or a device takes what it gets."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
+
+
+def _exists(flag: str, path: Path) -> UsageError:
+    return UsageError(f"{flag} {path}: exists already; add --overwrite to replace it")
+
+
+def files(weights: Iterable[str | Path]) -> list[Path]:
+    """Those of some weights that are given as files, not by a shipped name."""
+    return [Path(name) for name in weights if Path(name).is_file()]
 
 
 def same(a: Path, b: Path) -> bool:

@@ -8,11 +8,15 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 from vidunmask import __version__
 from vidunmask.errors import UsageError
 from vidunmask.pipelines.config import DEVICES, PRECISIONS, Config
+
+T = TypeVar("T")
+_EMPTY = "is empty"
 
 EXIT_CODES = """\
 exit codes:
@@ -33,9 +37,27 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self.register("type", Path, given(Path, "a name"))  # no path is ever empty, whoever adds the option
 
     def error(self, message: str) -> NoReturn:
+        name, empty, remedy = message.removeprefix("argument ").partition(f": {_EMPTY}")
+        if empty:
+            raise UsageError(f"{name} {_EMPTY}{remedy}")
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def given(kind: Callable[[str], T], what: str = "a file name") -> Callable[[str], T]:
+    """A type for argparse: ``kind`` of what was given, which must not be empty; the error asks for ``what``.
+
+    An empty path would be the current folder, and comes from a variable that a script has not set.
+    """
+
+    def convert(text: str) -> T:
+        if not text.strip():
+            raise argparse.ArgumentTypeError(f"{_EMPTY}: give {what}")
+        return kind(text)
+
+    return convert
 
 
 def add_talk(p: argparse.ArgumentParser) -> None:
@@ -63,8 +85,9 @@ def add_chain(p: argparse.ArgumentParser) -> None:
         "--batch", metavar="N", type=int, default=default.batch, help="faces in one call of a network (default: %(default)s)"
     )
     which = "a file or a shipped name (default: %(default)s)"
-    networks.add_argument("--segmenter", metavar="WEIGHTS", default=default.segmenter, help=which)
-    networks.add_argument("--inpainter", metavar="WEIGHTS", default=default.inpainter, help=which)
+    weights = given(str, "a file or a shipped name")
+    networks.add_argument("--segmenter", metavar="WEIGHTS", type=weights, default=default.segmenter, help=which)
+    networks.add_argument("--inpainter", metavar="WEIGHTS", type=weights, default=default.inpainter, help=which)
     networks.add_argument("--compile", action="store_true", help="torch.compile: a slow start, then faster")
 
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from vidunmask import __version__
 from vidunmask.errors import OutputError
+from vidunmask.pipelines import checks
 from vidunmask.types import Fill, FrameFaces
 
 T = TypeVar("T")
@@ -80,10 +81,11 @@ class RunReport:
         """The report as indented JSON; ``fps`` is added."""
         return json.dumps({**asdict(self), "fps": round(self.fps, 3)}, indent=2, ensure_ascii=False)
 
-    def write(self, path: Path) -> None:
-        """Writes `to_json` to a file. Raises OutputError where that fails."""
+    def write(self, path: Path, *, overwrite: bool = False) -> None:
+        """Writes `to_json` to a file. Raises OutputError where that fails, UsageError where the file exists already."""
         try:
-            path.write_text(self.to_json() + "\n", encoding="utf-8")
+            with checks.open_new("--report", path, overwrite=overwrite) as file:
+                file.write(self.to_json() + "\n")
         except OSError as error:
             raise OutputError(f"--report {path}: cannot be written ({error.strerror or error})") from error
 

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidunmask.pipelines.commands.remove import SOME_FAILED
-from vidunmask.pipelines.options import EXIT_CODES, Parser, add_chain, add_talk, add_video_out, config_of, logging_to, say
+from vidunmask.pipelines.options import (
+    EXIT_CODES,
+    Parser,
+    add_chain,
+    add_talk,
+    add_video_out,
+    config_of,
+    given,
+    logging_to,
+    say,
+)
 
 if TYPE_CHECKING:
     from vidunmask.pipelines.batch.ledger import Entry
@@ -35,9 +45,10 @@ def parser() -> Parser:
         description="Does the main job for many files, skips what is done, and goes on where it was stopped.",
         epilog=f"{_EPILOG}\n{EXIT_CODES}",
     )
-    p.add_argument("inputs", metavar="INPUTS", nargs="*", help="videos, pictures, folders, patterns, @lists")
-    p.add_argument("--list", metavar="FILE", dest="lists", action="append", default=[], help="file of paths, - for stdin")
-    p.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results; is made")
+    p.add_argument("inputs", metavar="INPUTS", nargs="*", type=given(str), help="videos, pictures, folders, patterns, @lists")
+    lists = "file of paths, - for stdin"
+    p.add_argument("--list", metavar="FILE", dest="lists", action="append", type=given(str), default=[], help=lists)
+    p.add_argument("--out", metavar="DIR", type=given(Path, "a folder"), required=True, help="folder for the results; is made")
     p.add_argument("--overwrite", action="store_true", help="replace files in DIR that this command did not make")
     add_talk(p)
 

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from vidunmask.pipelines.options import EXIT_CODES, Parser, add_chain, add_talk, config_of, logging_to, say
+from vidunmask.pipelines.options import EXIT_CODES, Parser, add_chain, add_talk, config_of, given, logging_to, say
 
 _EPILOG = """\
 examples:
@@ -29,8 +29,8 @@ def parser() -> Parser:
         description="Writes what every stage saw and made of chosen frames, with a page to look at it.",
         epilog=f"{_EPILOG}\n{EXIT_CODES}",
     )
-    p.add_argument("input", metavar="INPUT", type=Path, help="video or picture")
-    p.add_argument("dir", metavar="DIR", type=Path, help="folder for the dump")
+    p.add_argument("input", metavar="INPUT", type=given(Path), help="video or picture")
+    p.add_argument("dir", metavar="DIR", type=given(Path, "a folder"), help="folder for the dump")
     frames = f"from 0, STOP not included; one number, or several ranges with commas (default: {DEFAULT})"
     p.add_argument("--frames", metavar="START:STOP[:STEP]", help=frames)
     p.add_argument("--time", metavar="START:STOP[:STEP]", help="in seconds from the first frame, instead of --frames")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vidunmask.pipelines.live.config import BACKENDS, LiveConfig, rate_of, size_of
-from vidunmask.pipelines.options import EXIT_CODES, Parser, add_chain, add_talk, config_of, logging_to, say
+from vidunmask.pipelines.options import EXIT_CODES, Parser, add_chain, add_talk, config_of, given, logging_to, say
 
 STOPPED = "recordings are finished and kept"  # what Ctrl-C and SIGTERM leave; see cli
 
@@ -41,12 +41,14 @@ def parser() -> Parser:
     )
     source = p.add_argument_group("source")
     which = "a camera's index or device, a URL (rtsp, rtmp, http, udp ...) or a file (default: camera %(default)s)"
-    source.add_argument("--source", metavar="SOURCE", default=default.source, help=which)
+    source.add_argument(
+        "--source", metavar="SOURCE", type=given(str, "a camera, a URL or a file"), default=default.source, help=which
+    )
     source.add_argument("--list", action="store_true", help="list the cameras and stop")
     source.add_argument("--size", metavar="WxH", type=_kind(size_of, "such as 1280x720"), help="picture size of a camera")
     source.add_argument("--rate", metavar="N", type=_kind(rate_of, "such as 30 or 29.97"), help="pictures a second of a camera")
     formats = "pixel format or codec of a camera, such as yuyv422, nv12 or mjpeg"
-    source.add_argument("--input-format", metavar="NAME", help=formats)
+    source.add_argument("--input-format", metavar="NAME", type=given(str, "a format"), help=formats)
     source.add_argument(
         "--backend", choices=BACKENDS, default=default.backend, help="what opens a camera (default: %(default)s)"
     )
@@ -59,15 +61,15 @@ def parser() -> Parser:
     out.add_argument("--no-window", dest="window", action="store_false", help="no preview")
     out.add_argument("--split", action="store_true", help="begin with the split view")
     out.add_argument("--overlay", action="store_true", help="begin with boxes, masks and timings over the picture")
-    out.add_argument("--record", metavar="FILE", type=Path, help="write a video; it appears when the run ends")
-    out.add_argument(
-        "--stream", metavar="URL", help="send to rtmp://, rtsp://, udp://, srt://, http://, or write FILE.m3u8 (HLS)"
-    )
+    out.add_argument("--record", metavar="FILE", type=given(Path), help="write a video; it appears when the run ends")
+    send = "send to rtmp://, rtsp://, udp://, srt://, http://, or write FILE.m3u8 (HLS)"
+    out.add_argument("--stream", metavar="URL", type=given(str, "a URL or a FILE.m3u8"), help=send)
     out.add_argument(
         "--virtual-camera", metavar="DEVICE", nargs="?", const="", help="feed a virtual camera (pip install 'vidunmask[live]')"
     )
-    out.add_argument("--folder", metavar="DIR", type=Path, default=default.folder, help="for what the keys p and r save")
-    out.add_argument("--overwrite", action="store_true", help="replace FILE where it exists")
+    saved = "for what the keys p and r save"
+    out.add_argument("--folder", metavar="DIR", type=given(Path, "a folder"), default=default.folder, help=saved)
+    out.add_argument("--overwrite", action="store_true", help="replace the FILE of --record and --stats where it exists")
     out.add_argument("--codec", metavar="NAME", help="encoder of recordings (default: libx264, ultrafast)")
     out.add_argument("--crf", metavar="N", type=int, help="quality of recordings; less is better")
     out.add_argument("--preset", metavar="NAME", help="speed of the encoder of recordings")
@@ -75,7 +77,7 @@ def parser() -> Parser:
     run_ = p.add_argument_group("run")
     run_.add_argument("--fixed", action="store_true", help="never trade quality for the rate")
     run_.add_argument("--duration", metavar="S", type=float, help="stop after S seconds")
-    run_.add_argument("--stats", metavar="FILE", type=Path, help="write rate, latency and memory as CSV while it runs")
+    run_.add_argument("--stats", metavar="FILE", type=given(Path), help="write rate, latency and memory as CSV while it runs")
     every = "seconds between two lines of --stats (default: %(default)s)"
     run_.add_argument("--stats-every", metavar="S", type=float, default=default.stats_every, help=every)
     add_talk(p)

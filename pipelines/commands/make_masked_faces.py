@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from vidunmask.errors import UsageError
-from vidunmask.pipelines.options import EXIT_CODES, Parser, add_talk, logging_to, say
+from vidunmask.pipelines.options import EXIT_CODES, Parser, add_talk, given, logging_to, say
 
 _EPILOG = """\
 examples:
@@ -30,8 +30,9 @@ def parser() -> Parser:
         epilog=f"{_EPILOG}\n{EXIT_CODES}",
     )
     add = p.add_argument
-    add("photos", metavar="PHOTOS", type=Path, help="CelebA or a folder of photos")
-    add("folder", metavar="FOLDER", type=Path, help="where to build; what is there of the same dataset is kept")
+    add("photos", metavar="PHOTOS", type=given(Path, "a folder"), help="CelebA or a folder of photos")
+    where = "where to build; what is there of the same dataset is kept"
+    add("folder", metavar="FOLDER", type=given(Path, "a folder"), help=where)
     add("--seed", metavar="N", type=int, default=0, help="of every random choice (default: %(default)s)")
     add("--jobs", metavar="N", type=int, help="processes (default: one a core)")
     add(
@@ -45,7 +46,8 @@ def parser() -> Parser:
         default="aligned",
         help="aligned: as the networks see faces; centre: the photo's middle (default: %(default)s)",
     )
-    add("--templates", metavar="FOLDER", type=Path, help="pictures of masks for the kind 'template', and cloth for prints")
+    pictures = "pictures of masks for the kind 'template', and cloth for prints"
+    add("--templates", metavar="FOLDER", type=given(Path, "a folder"), help=pictures)
     add(
         "--camera", metavar="0..1", type=float, default=0.0, help="how bad the camera is: blur, noise, compression (default: 0)"
     )

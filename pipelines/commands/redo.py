@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from vidunmask.errors import UsageError
-from vidunmask.pipelines.options import EXIT_CODES, Parser, add_chain, add_talk, config_of, logging_to, say
+from vidunmask.pipelines.options import EXIT_CODES, Parser, add_chain, add_talk, config_of, given, logging_to, say
 
 _EPILOG = """\
 examples:
@@ -28,7 +28,7 @@ def parser() -> Parser:
         description="Runs one frame of a dump again and says what changed.",
         epilog=f"{_EPILOG}\n{EXIT_CODES}",
     )
-    p.add_argument("dir", metavar="DIR", type=Path, help="folder of a dump")
+    p.add_argument("dir", metavar="DIR", type=given(Path, "a folder"), help="folder of a dump")
     p.add_argument("--frame", metavar="N", type=int, required=True, help="its number, as in the dump")
     p.add_argument("--from", dest="start", choices=STAGES, default="crop", help="first stage to run (default: %(default)s)")
     add_talk(p)

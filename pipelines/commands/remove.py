@@ -14,6 +14,7 @@ from vidunmask.pipelines.options import (
     add_talk,
     add_video_out,
     config_of,
+    given,
     logging_to,
     say,
 )
@@ -42,10 +43,12 @@ def parser() -> Parser:
         description="Gives back a video, a picture or a folder of pictures of people in face masks without the masks.",
         epilog=_EPILOG.format(commands=", ".join(name for name in commands.names() if name != "remove")) + f"\n{EXIT_CODES}",
     )
-    p.add_argument("input", metavar="INPUT", type=Path, help="video, picture or folder of pictures")
-    p.add_argument("output", metavar="OUTPUT", type=Path, help="file of the same kind, or folder for a folder")
-    p.add_argument("--overwrite", action="store_true", help="replace OUTPUT where it exists")
-    p.add_argument("--report", metavar="FILE", type=Path, help="write faces, frames, time per stage and warnings as JSON")
+    p.add_argument("input", metavar="INPUT", type=given(Path), help="video, picture or folder of pictures")
+    p.add_argument("output", metavar="OUTPUT", type=given(Path), help="file of the same kind, or folder for a folder")
+    p.add_argument("--overwrite", action="store_true", help="replace OUTPUT, and FILE of --report, where they exist")
+    p.add_argument(
+        "--report", metavar="FILE", type=given(Path), help="write faces, frames, time per stage and warnings as JSON"
+    )
     add_talk(p)
     add_chain(p)
     add_video_out(p)
@@ -61,7 +64,8 @@ def run(arguments: list[str]) -> int:
     from vidunmask.pipelines.remove import unmask
 
     if args.report is not None:
-        checks.report(args.report, args.input, args.output)
+        weights = (config.segmenter, config.inpainter)
+        checks.report(args.report, args.input, args.output, overwrite=config.overwrite, weights=weights)
     with contextlib.ExitStack() as stack:
         progress = None
         show = say
@@ -73,7 +77,7 @@ def run(arguments: list[str]) -> int:
         stack.enter_context(logging_to(show, quiet=args.quiet, verbose=args.verbose))
         report = unmask(args.input, args.output, config=config, progress=progress)
     if args.report is not None:
-        report.write(args.report)
+        report.write(args.report, overwrite=config.overwrite)
     for failure in report.failures:
         say(f"vidunmask: {failure.message}")
     if not args.quiet:

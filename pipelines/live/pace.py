@@ -13,6 +13,7 @@ from typing import TextIO
 import numpy as np
 
 from vidunmask.errors import OutputError
+from vidunmask.pipelines import checks
 
 _MOST = 10_000  # milliseconds; later than this counts as this
 
@@ -178,11 +179,13 @@ class Stats:
         file.write(self.COLUMNS + "\n")
 
     @classmethod
-    def open(cls, path: Path, every: float) -> closing[Stats]:
-        """Raises OutputError where the file cannot be written."""
+    def open(cls, path: Path, every: float, *, overwrite: bool = False) -> closing[Stats]:
+        """Raises OutputError where the file cannot be written, UsageError where it exists and may not be replaced."""
+        file = checks.open_new("--stats", path, overwrite=overwrite)
         try:
-            return closing(cls(path.open("w", encoding="utf-8", buffering=1), every))
+            return closing(cls(file, every))
         except OSError as error:
+            file.close()
             raise OutputError(f"--stats {path}: cannot be written ({error.strerror or error})") from error
 
     def start(self, now: float) -> None:

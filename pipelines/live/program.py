@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidunmask.errors import UsageError
 from vidunmask.flow import ticking
+from vidunmask.pipelines import checks
 from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.live.chain import THREADS, Chain, Output, sharing_cores, warm_up
@@ -21,7 +25,7 @@ from vidunmask.pipelines.live.sinks import Sinks, VirtualCamera
 from vidunmask.pipelines.live.view import Figures, View, compose, strip_height
 from vidunmask.pipelines.report import Stopwatch
 from vidunmask.types import ByteArray
-from vidunmask.video.camera import Mode, open_source
+from vidunmask.video.camera import Mode, file_of, open_source
 from vidunmask.video.live import LiveSource
 from vidunmask.video.pixels import Preview
 
@@ -71,9 +75,10 @@ def run(
 
     ``parts`` from `build.build` may be reused. ``say`` gets what is worth a line: what became of recordings and streams, also
     where the run ends in an error. Raises a VidunmaskError where the source is lost or nothing can come out; recordings are
-    finished and kept all the same, after KeyboardInterrupt too.
+    finished and kept all the same, after KeyboardInterrupt too. No file that the run reads is ever written.
     """
     config = config or Config()
+    _check_files(live, config)
     say = say or (lambda line: None)
     sinks = Sinks(window=live.window)
     session: _Session | None = None
@@ -105,6 +110,25 @@ def run(
     if sinks.failed:
         raise sinks.failed[0]
     return replace(report, outcomes=tuple(sinks.outcomes))
+
+
+def _check_files(live: LiveConfig, config: Config) -> None:
+    """Raises UsageError or OutputError where a file to write is one that is read, or another one, or must not be replaced."""
+    playlist = Path(live.stream) if live.stream is not None and "://" not in live.stream else None
+    source = file_of(live.source)
+    weights = {"--segmenter": config.segmenter, "--inpainter": config.inpainter}
+    read = {"--source": source, **{flag: Path(name) for flag, name in weights.items() if Path(name).is_file()}}
+    checks.apart({"--record": live.record, "--stats": live.stats, "--stream": playlist}, read)
+    if source is not None and playlist is not None and _is_part(source, playlist):
+        raise UsageError(f"--stream {playlist}: its parts would replace the source {source}; choose another name")
+    if live.stats is not None:
+        checks.free("--stats", live.stats, overwrite=config.overwrite)
+
+
+def _is_part(path: Path, playlist: Path) -> bool:
+    """Whether FFmpeg would give a part of a playlist that path: the playlist's own name with a number behind."""
+    named = re.fullmatch(rf"{re.escape(playlist.stem)}\d+\.ts", path.name)
+    return named is not None and checks.same(path.parent, playlist.parent)
 
 
 class _Session:
@@ -146,7 +170,7 @@ class _Session:
     def run(self, stack: ExitStack) -> LiveReport:
         """Shows pictures until something ends it; what is opened is closed by ``stack``."""
         live, source = self._live, self._source
-        stats = stack.enter_context(Stats.open(live.stats, live.stats_every)) if live.stats is not None else None
+        stats = self._open_stats(stack)
         if live.window:
             from vidunmask.pipelines.live.window import Window
 
@@ -188,6 +212,11 @@ class _Session:
             if self._over(now - self._first_at):
                 break
         return self.report()
+
+    def _open_stats(self, stack: ExitStack) -> Stats | None:
+        if self._live.stats is None:
+            return None
+        return stack.enter_context(Stats.open(self._live.stats, self._live.stats_every, overwrite=self._config.overwrite))
 
     def report(self) -> LiveReport:
         """What the run has come to so far."""

@@ -99,17 +99,26 @@ def open_source(
 
     Raises InputError where it cannot be opened, UsageError where ``loop`` or a mode is asked of what has none.
     """
-    if "://" in source and not source.startswith("file://"):
+    if _is_url(source):
         _none_of("a network stream", mode=mode, loop=loop)
         return open_stream(source, timeout=timeout, reconnect=reconnect)
-    path = Path(source.removeprefix("file://"))
-    if is_camera(source):
+    path = file_of(source)
+    if path is None:
         _none_of("a camera", loop=loop)
         return open_camera(source, mode=mode, backend=backend, timeout=timeout, reconnect=reconnect)
     if not path.exists():
         raise InputError(f"{source}: no such camera, stream or file; vidunmask live --list shows the cameras")
     _none_of("a file", mode=mode)
     return FileSource(path, loop=loop)
+
+
+def file_of(source: str) -> Path | None:
+    """The file that a source names, None where it is a camera or a stream."""
+    return None if _is_url(source) or is_camera(source) else Path(source.removeprefix("file://"))
+
+
+def _is_url(source: str) -> bool:
+    return "://" in source and not source.startswith("file://")
 
 
 def is_camera(source: str) -> bool:
