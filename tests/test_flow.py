@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from vidunmask.flow import Beside, Gate, Outlet, latest, prefetch, tap, ticking, window
+from vidunmask.flow import Beside, Gate, Outlet, latest, prefetch, tap, ticking
 
 
 @dataclass
@@ -155,15 +155,6 @@ def test_a_camera_error_reaches_the_live_consumer() -> None:
         list(latest(camera()))
 
 
-def test_a_window_is_shorter_at_the_ends() -> None:
-    got = list(window(range(4), 1, 2))
-    assert got == [((), 0, (1, 2)), ((0,), 1, (2, 3)), ((1,), 2, (3,)), ((2,), 3, ())]
-    assert [item for _, item, _ in window(range(5), 0, 0)] == list(range(5))
-    assert list(window([], 2, 2)) == []
-    with pytest.raises(ValueError, match="negative"):
-        window([], -1, 0)
-
-
 def test_an_interrupt_while_the_thread_starts_leaves_no_thread(monkeypatch):
     start = threading.Thread.start
 
@@ -274,3 +265,28 @@ def test_a_gate_lets_in_no_more_than_its_limit_and_opens_for_good() -> None:
     gate.open()
     thread.join(5)
     assert entered == [0, 1, 2, 3, 4]
+
+
+def test_an_interrupt_while_it_waits_for_the_thread_leaves_no_thread(monkeypatch):
+    def slow():
+        for item in range(10):
+            yield item
+            time.sleep(0.2)  # a network at work
+
+    waits = []
+    join = threading.Thread.join
+
+    def interrupted(thread, timeout=None):
+        waits.append(thread)
+        if len(waits) == 1:
+            raise KeyboardInterrupt
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    before = threading.active_count()
+    items = prefetch(slow(), 2)
+    assert next(items) == 0
+    with pytest.raises(KeyboardInterrupt):
+        items.close()
+    assert len(waits) == 2
+    assert threading.active_count() == before

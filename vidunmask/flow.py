@@ -181,6 +181,18 @@ def _run(
 
 
 def _join(thread: threading.Thread) -> None:
+    """Waits for the end of a thread, to the end even where a Ctrl-C comes meanwhile, which is raised then.
+
+    A thread that is left in a network's forward aborts the whole process when the interpreter goes.
+    """
+    try:
+        _wait_for(thread)
+    except BaseException:
+        _wait_for(thread)
+        raise
+
+
+def _wait_for(thread: threading.Thread) -> None:
     """Waits for the end of a thread; one that a Ctrl-C caught on its way in gets a moment to be there."""
     for _ in range(100):
         try:
@@ -348,28 +360,3 @@ def tap(iterable: Iterable[T], callback: Callable[[T], None]) -> Iterator[T]:
     for item in iterable:
         callback(item)
         yield item
-
-
-def window(iterable: Iterable[T], before: int, after: int) -> Iterator[tuple[tuple[T, ...], T, tuple[T, ...]]]:
-    """Each item with up to ``before`` items before it and ``after`` items behind it, fewer at the ends.
-
-    Raises ValueError for negative sizes.
-    """
-    if before < 0 or after < 0:
-        raise ValueError(f"window sizes must not be negative, got {before} and {after}")
-    return _window(iterable, before, after)
-
-
-def _window(iterable: Iterable[T], before: int, after: int) -> Iterator[tuple[tuple[T, ...], T, tuple[T, ...]]]:
-    past: deque[T] = deque(maxlen=before)
-    ahead: deque[T] = deque()
-    for item in iterable:
-        ahead.append(item)
-        if len(ahead) > after:
-            current = ahead.popleft()
-            yield tuple(past), current, tuple(ahead)
-            past.append(current)
-    while ahead:
-        current = ahead.popleft()
-        yield tuple(past), current, tuple(ahead)
-        past.append(current)

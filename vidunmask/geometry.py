@@ -115,19 +115,19 @@ def similarity(source: FloatArray, target: FloatArray, weights: FloatArray | Non
     return np.concatenate([linear, (target_mean - linear @ source_mean)[:, None]], axis=1)
 
 
-def similarity_parameters(matrix: FloatArray, size: int = CROP_SIZE) -> FloatArray:
+def similarity_parameters(matrix: FloatArray) -> FloatArray:
     """(4,) what smoothing works on: crop centre x, y in frame pixels, log2 of the scale, angle in radians.
 
     Centre and log-scale move smoothly while the raw matrix's translation mixes all of them.
     """
-    centre = apply(invert(matrix), np.array([(size - 1) / 2, (size - 1) / 2]))
+    centre = apply(invert(matrix), np.full(2, (CROP_SIZE - 1) / 2))
     return np.array([*centre, np.log2(scale_of(matrix)), np.arctan2(matrix[1, 0], matrix[0, 0])])
 
 
-def similarity_from_parameters(parameters: FloatArray, size: int = CROP_SIZE) -> FloatArray:
+def similarity_from_parameters(parameters: FloatArray) -> FloatArray:
     """Inverse of `similarity_parameters`: the (2, 3) frame_to_crop."""
     x, y, log_scale, angle = parameters
     cos, sin = 2**log_scale * np.cos(angle), 2**log_scale * np.sin(angle)
     linear = np.array([[cos, -sin], [sin, cos]])
-    centre = np.array([(size - 1) / 2, (size - 1) / 2])
+    centre = np.full(2, (CROP_SIZE - 1) / 2)
     return np.concatenate([linear, (centre - linear @ np.array([x, y]))[:, None]], axis=1)

@@ -65,14 +65,6 @@ class SeenFace:
     detected: bool  # False where the face was followed by its landmarks alone
     trust: float = 1.0  # 0..1, how far the landmarks are those of the face; see `detectors.Landmarks`
 
-    @property
-    def weight(self) -> float:
-        """How far (0..1) the place of this face counts beside those of the frames about it.
-
-        Landmarks that are not trusted count a third: in profile a single frame that is trusted is often the one that errs.
-        """
-        return self.score * (1 + 2 * self.trust) / 3
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackedFace:

@@ -43,5 +43,12 @@ def test_a_cut_to_black_and_back_is_found_and_black_itself_is_still() -> None:
     assert cuts_of([scene(1)] * 4 + [black] * 4 + [scene(2)] * 4) == [4, 8]
 
 
+@pytest.mark.parametrize("shape", [(1, 64, 3), (64, 1, 3)])
+def test_a_frame_as_thin_as_a_banner_has_cuts_too(shape) -> None:
+    dark, light = np.full(shape, 20, np.uint8), np.full(shape, 200, np.uint8)
+    dark[:, :32], light[32:] = 90, 40
+    assert cuts_of([dark] * 3 + [light] * 3) == [3]
+
+
 def test_a_change_of_picture_size_is_a_cut() -> None:
     assert cuts_of([scene(1), scene(1), scene(1)[:, :48]]) == [2]

@@ -183,6 +183,20 @@ def test_a_pass_beside_from_before_a_cut_is_not_believed() -> None:
     assert all(item.faces == () for item in seen[4:])
 
 
+def test_a_cut_while_a_pass_beside_is_under_way_gets_its_own_pass_afterwards() -> None:
+    class Slow(DiscDetector):
+        def detect(self, image: np.ndarray, *, thorough: bool = False) -> list:
+            time.sleep(0.1)
+            return super().detect(image, thorough=thorough)
+
+    frames = [frame_with([], 0)] + [frame_with([(60, 90, 20)], i, scene=7) for i in range(1, 14)]
+    finder = FaceFinder(DiscDetector(), every=100, look_back=0, searcher=Slow())
+    seen = stepped(finder, frames)
+    finder.close()
+    assert seen[1].cut
+    assert len(seen[-1].faces) == 1
+
+
 def test_a_face_in_doubt_is_not_followed_between_passes_beside() -> None:
     frames = [frame_with([(60, 90, 20)], i) for i in range(10)]
     finder = FaceFinder(DiscDetector(score=0.45), every=4, look_back=0, searcher=DiscDetector(score=0.45))

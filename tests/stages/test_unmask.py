@@ -326,13 +326,24 @@ def test_a_bare_face_costs_no_flow_but_one_that_is_about_to_wear_a_mask_does(mon
 def test_a_track_is_forgotten_after_a_while_and_on_reset():
     memory = TrackMemory(list, patience=10)
     memory.of(1, 0).append("seen")
+    for index in range(1, 10):
+        memory.prune(index)
     assert memory.of(1, 10) == ["seen"]
     assert memory.of(1, 11, reset=True) == []
     memory.of(1, 11).append("seen")
-    memory.of(2, 30)
-    memory.prune(30)
+    for index in range(12, 31):
+        memory.of(2, index)
+        memory.prune(index)
     assert len(memory) == 1
     assert memory.of(1, 31) == []
+
+
+def test_frames_that_a_slow_run_drops_are_no_absence():
+    memory = TrackMemory(list, patience=3)
+    memory.of(1, 0).append("seen")
+    for index in range(0, 1000, 100):
+        assert memory.of(1, index) == ["seen"]
+        memory.prune(index)
 
 
 def test_a_fill_is_used_again_where_the_machine_is_too_slow():

@@ -58,7 +58,7 @@ def doubt(logits: Tensor) -> Tensor:
     """How much of each mask (B, 1, S, S) is in doubt, (B,): the sum of 4 p (1 - p) over that of p.
 
     What is most likely no mask does not count: a faint haze over a bare face would be nothing but doubt.
-    A soft edge about a large mask gives 0.05 to 0.15; a mask of which half is as likely cloth as not gives 1.
+    A soft edge about a large mask gives 0.05 to 0.15; a mask of which half is as likely cloth as not gives 0.67.
     """
     p = torch.sigmoid(logits.float()).flatten(1)
     least = _LEAST * p.shape[1] / 256**2

@@ -79,6 +79,8 @@ def _is_pan(before: FloatArray, after: FloatArray) -> bool:
     """
     import cv2
 
+    if min(before.shape) < 2:  # a frame 43 times as long as it is wide
+        return False
     window = cv2.createHanningWindow(before.shape[::-1], cv2.CV_32F)
     # the function writes the windowed picture back into its arguments (seen in OpenCV 5.0)
     (dx, dy), _ = cv2.phaseCorrelate(before.copy(), after.copy(), window)

@@ -132,6 +132,7 @@ class FaceFinder:
         self._followed: list[_Followed] = []
         self._held: list[FrameFaces[SeenFace]] = []
         self._since_pass = every  # the first frame gets a pass
+        self._asked = False  # whether something has called for a pass that was not made yet
         self._last_thorough: int | None = None  # the period of the last thorough pass
 
     @property
@@ -154,7 +155,8 @@ class FaceFinder:
         followed = [face for face in self._each(lambda old: self._follow(frame, old), self._followed) if face is not None]
         lost = len(followed) < len(self._followed)
         self._since_pass += 1
-        due = cut or lost or self._since_pass >= self.every
+        self._asked = self._asked or cut or lost
+        due = self._asked or self._since_pass >= self.every
         found = self._search(frame) if due and self._searcher is None else self._found_beside(frame, due)
         if found is not None:
             followed, fresh = self._match(frame, followed, found)
@@ -232,7 +234,7 @@ class FaceFinder:
 
     def _search(self, frame: Frame) -> list[Detection]:
         """A pass of the detector over a frame, now."""
-        self._since_pass = 0
+        self._since_pass, self._asked = 0, False
         thorough = self._is_thorough(frame)
         begun = self._begun.pop(frame.index, None)
         self._begun = {index: job for index, job in self._begun.items() if index > frame.index}
@@ -262,7 +264,7 @@ class FaceFinder:
         """What a pass beside has found in the meantime, None where there is nothing new; starts the next one when it is due."""
         taken = self._beside.take()
         if due and not self._beside.busy and self._searcher is not None:
-            self._since_pass = 0
+            self._since_pass, self._asked = 0, False
             shot, job = self._shot, self._pass(frame, self._searcher, self._is_thorough(frame))
             self._beside.start(lambda: (shot, job()))
         return taken[1] if taken is not None and taken[0] == self._shot else None

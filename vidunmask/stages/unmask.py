@@ -158,9 +158,12 @@ class FillsAgain:
         last.append((used + 1, image))
         return image
 
+    def prune(self, index: int) -> None:
+        """Forgets the tracks that have been away too long."""
+        self._last.prune(index)
+
     def keep(self, crop: FaceCrop, index: int, image: FloatArray) -> None:
         """Remembers a fill that the inpainter has just made."""
-        self._last.prune(index)
         if self.every > 1 and np.isfinite(image).all():
             self._last.of(crop.track_id, index, reset=True).append((0, image))
 
@@ -373,6 +376,7 @@ def _inpaint(
                     log.warning("a network gave NaN at frame %d: such faces are left as they are", item.frame.index)
                     warned = True
                 out.append(fill_of(face, image if finite else None, holes.get(id(face))))
+            again.prune(item.frame.index)
             yield FrameFaces(item.frame, tuple(out), item.cut)
 
 
