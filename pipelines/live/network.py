@@ -9,6 +9,8 @@ from fractions import Fraction
 from tempfile import TemporaryFile
 from typing import Any
 
+import numpy as np
+
 from vidunmask.errors import OutputError
 from vidunmask.flow import Outlet
 from vidunmask.pipelines.live.sinks import PATIENCE, QUEUE_BYTES
@@ -73,7 +75,8 @@ class NetworkStream:
         for frame in frames:
             image, _ = preview.rgb(frame, self._side)
             try:
-                self._process.stdin.write(image.data)
+                # FFmpeg pads rows to its liking; what goes through the pipe must not be.
+                self._process.stdin.write(np.ascontiguousarray(image).data)
                 self._process.stdin.flush()
             except (OSError, ValueError) as error:
                 raise self._failed() from error

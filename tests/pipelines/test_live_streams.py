@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from tests.video.clips import as_frame, native, picture
@@ -122,6 +123,20 @@ def test_hls_is_put_on_a_web_server_and_received_from_there(like, tmp_path):
         finally:
             server.shutdown()
     assert "#EXT-X-ENDLIST" in (tmp_path / "live.m3u8").read_text()
+
+
+@pytest.mark.parametrize("size", [(90, 150), (75, 101)])
+def test_pictures_of_any_width_are_sent_row_by_row(like, tmp_path, size):
+    """FFmpeg pads the rows of a picture to 16 pixels and more, but not those that it reads from a pipe."""
+    image = picture(*size)
+    sink = NetworkStream(str(tmp_path / "live.m3u8"), replace(like, size=size, display_size=size))
+    for _ in range(5):
+        sink.push(as_frame(native(image, "yuv420p")))
+        time.sleep(0.04)
+    assert sink.close().endswith("live.m3u8: 5 pictures sent")
+    with av.open(str(tmp_path / "live.m3u8")) as container:
+        got = next(container.decode(video=0)).to_ndarray(format="rgb24")[: size[0], : size[1]]
+    assert np.abs(got.astype(int) - image).mean() < 8  # rows that run on into each other would be another picture
 
 
 def test_the_way_around_a_protocol_that_pyav_has_not_works(like):
