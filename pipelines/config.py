@@ -28,7 +28,7 @@ class Config:
     segmenter: str | Path = "compact-segmenter"  # a shipped name or a path
     inpainter: str | Path = "compact-inpainter"
     compile: bool = False  # torch.compile: a slow start, then faster
-    temporal: bool = True  # blend over time; False treats every frame alone
+    temporal: bool = True  # False decides, fills and blends every frame alone; tracks and crops stay steady
     codec: str | None = None  # an encoder's name; None keeps the family of the input
     crf: int | None = None  # constant quality; None is visually lossless for the codec
     preset: str | None = None  # the encoder's own names

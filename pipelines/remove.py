@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -11,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from vidunmask import __version__
-from vidunmask.errors import UsageError
+from vidunmask.errors import OutputError, UsageError
 from vidunmask.pipelines import checks
 from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
@@ -96,11 +98,28 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
             if progress is not None:
                 progress(tally.frames, tally.frames)
             finishing = time.perf_counter()
+        if not tally.frames_edited and is_copy_enough(source, target, config):
+            copy(source, target)
         done = time.perf_counter()
         watch.seconds["encode"] = watch.seconds.get("encode", 0.0) + done - finishing
         _log_new([*reader.warnings, *writer.warnings], warnings)
     stages = stage_seconds(watch, parts, networks_before)
     return make_report(source, target, parts, tally, seconds=done - began, stages=stages, warnings=warnings.messages)
+
+
+def is_copy_enough(source: Path, target: Path, config: Config) -> bool:
+    """Whether a video in which nothing was edited may be copied: nobody asked for another container or encoding."""
+    asked = (config.codec, config.crf, config.preset, config.pix_fmt)
+    return source.suffix.lower() == target.suffix.lower() and all(value is None for value in asked)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Puts the source's own bytes in the place of a result that says no more; the result stays where there is no room."""
+    from vidunmask.video import atomic
+
+    with contextlib.suppress(OutputError), atomic.replacing(target, overwrite=True) as temporary:
+        shutil.copyfile(source, temporary)
+        log.info("%s: no mask was found, so it is a copy of %s byte for byte", target, source)
 
 
 def convert(like: VideoInfo, target: Path, stack: ExitStack) -> VideoInfo:

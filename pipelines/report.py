@@ -77,6 +77,11 @@ class RunReport:
         """Frames per second of wall clock."""
         return self.frames / self.seconds if self.seconds > 0 else 0.0
 
+    @property
+    def face_count(self) -> int:
+        """Faces of the run, those of all ``files`` of a folder together."""
+        return len(self.faces) + sum(report.face_count for report in self.files)
+
     def to_json(self) -> str:
         """The report as indented JSON; ``fps`` is added."""
         return json.dumps({**asdict(self), "fps": round(self.fps, 3)}, indent=2, ensure_ascii=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vidunmask.errors import InputError, OutputError, UsageError, VidunmaskError
 from vidunmask.pipelines import checks
+from vidunmask.pipelines.batch.inputs import VIDEOS
 from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.report import Failure, RunReport, Stopwatch, Tally, WarningLog
@@ -60,15 +61,17 @@ def unmask_folder(
     checks.folder(target, source=source)
     files = sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
     pictures = [path for path in files if checks.is_picture(path)]
+    strangers = [path for path in files if not checks.is_picture(path)]
+    videos = any(path.suffix.lower() in VIDEOS for path in strangers)
+    hint = f"; its videos are done by: vidunmask batch {source} --out {target}" if videos else ""
     if not pictures:
-        raise InputError(f"{source}: holds no pictures ({', '.join(checks.PICTURES)})")
+        raise InputError(f"{source}: holds no pictures ({', '.join(checks.PICTURES)}){hint}")
     there = [target / path.name for path in pictures if (target / path.name).exists()]
     if there and not config.overwrite:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise OutputError(f"{there[0]}{more}: exists already; add --overwrite to replace")
-    strangers = [path.name for path in files if not checks.is_picture(path)]
     if strangers:
-        log.warning("%d files that are no pictures were left alone, such as %s", len(strangers), strangers[0])
+        log.warning("%d files that are no pictures were left alone, such as %s%s", len(strangers), strangers[0].name, hint)
     parts = parts or build(config)
     made = not target.exists()
     target.mkdir(exist_ok=True)

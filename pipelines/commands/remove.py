@@ -81,6 +81,7 @@ def run(arguments: list[str]) -> int:
     for failure in report.failures:
         say(f"vidunmask: {failure.message}")
     if not args.quiet:
-        edited = f"{report.frames_edited} of {report.frames} frames edited, {len(report.faces)} faces"
-        say(f"{args.output}: {edited}, {report.seconds:.1f} s, {report.fps:.1f} frames/s on {report.device}")
+        edited = f"{report.frames_edited} of {report.frames} frames edited, {report.face_count} faces"
+        failed = f", {len(report.failures)} failed" if report.failures else ""
+        say(f"{args.output}: {edited}{failed}, {report.seconds:.1f} s, {report.fps:.1f} frames/s on {report.device}")
     return SOME_FAILED if report.failures else 0

@@ -121,6 +121,14 @@ def test_a_picture_without_a_mask_is_copied_byte_for_byte(tmp_path, bare_parts):
     assert (tmp_path / "out.jpg").read_bytes() == source.read_bytes()
 
 
+def test_a_video_without_a_mask_is_copied_byte_for_byte_unless_another_encoding_is_asked_for(clip, tmp_path, bare_parts):
+    copied, encoded = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    assert unmask(clip, copied, config=Config(), parts=bare_parts).frames_edited == 0
+    assert copied.read_bytes() == clip.read_bytes()
+    unmask(clip, encoded, config=Config(crf=30), parts=bare_parts)
+    assert encoded.read_bytes() != clip.read_bytes()
+
+
 def test_a_folder_goes_on_past_a_bad_picture_and_names_it(tmp_path, config, parts):
     source = tmp_path / "photos with spaces, Фото"
     source.mkdir()
@@ -143,9 +151,12 @@ def test_a_folder_goes_on_past_a_bad_picture_and_names_it(tmp_path, config, part
 
 def test_a_folder_without_pictures_is_an_input_error_and_makes_nothing(tmp_path, config):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no pictures"):
+    with pytest.raises(InputError, match=r"holds no pictures \([^)]*\)$"):
         unmask(tmp_path / "empty", tmp_path / "out", config=config)
     assert not (tmp_path / "out").exists()
+    (tmp_path / "empty" / "a.mp4").touch()
+    with pytest.raises(InputError, match=r"its videos are done by: vidunmask batch .*empty --out .*out$"):
+        unmask(tmp_path / "empty", tmp_path / "out", config=config)
 
 
 def test_a_folder_into_itself_or_onto_a_file_is_refused(tmp_path, config):
