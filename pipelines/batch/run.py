@@ -12,6 +12,7 @@ from typing import Any
 
 from vidunmask.errors import OutputError, VidunmaskError
 from vidunmask.pipelines.batch import ledger as books
+from vidunmask.pipelines.batch.encoding import check_encoding
 from vidunmask.pipelines.batch.identity import digest_of, identity_of
 from vidunmask.pipelines.batch.inputs import Named, collect, name_outputs
 from vidunmask.pipelines.batch.job import Job, Manner
@@ -41,6 +42,7 @@ def batch(
     found, strangers = collect([str(word) for word in inputs], lists=options.lists, out=folder)
     if strangers:
         listener.note(f"{strangers} files that are neither videos nor pictures were left alone")
+    check_encoding(config, options)
     identity = identity_of(config, options)
     _make(folder)
     # The folder is locked before its books are read, so that they are not another batch's of this very moment.

@@ -96,6 +96,57 @@ def test_the_trial_finds_what_an_encoder_refuses(like: VideoInfo) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"preset": "foo"}, "--preset foo: libx264 takes ultrafast, superfast, veryfast, .*, veryslow, placebo"),
+        ({"preset": "12"}, "--preset 12: libx264 takes"),
+        ({"preset": "12", "codec": "x265"}, "--preset 12: libx265 takes ultrafast"),
+        ({"preset": "14", "codec": "av1"}, "--preset 14: libsvtav1 takes .* and 0 to 13"),
+        ({"preset": "9", "codec": "vp9"}, "--preset 9: libvpx-vp9 takes .* and -8 to 8"),
+        ({"preset": "p8", "codec": "h264_nvenc"}, "--preset p8: h264_nvenc takes .* p7"),
+        ({"preset": "slow", "codec": "ffv1"}, "--preset slow: ffv1 has no presets"),
+        ({"crf": 60}, "--crf 60: libx264 takes 0 to 51"),
+        ({"pix_fmt": "gbrp"}, "--pix-fmt gbrp: libx264 takes"),
+        ({"codec": "aac"}, "--codec aac: is for audio, not for video"),
+        ({"codec": "subrip"}, "--codec subrip: is for subtitle, not for video"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_named_and_changes_nothing_else(
+    like: VideoInfo, capfd: pytest.CaptureFixture[str], options: dict[str, str], said: str
+) -> None:
+    if options.get("codec") == "h264_nvenc" and "h264_nvenc" not in av.codecs_available:
+        pytest.skip("this FFmpeg has no NVENC")
+    with pytest.raises(UsageError, match=said) as caught:
+        plan_encoder(like, ALL, "mkv", **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("preset", ["ultrafast", "placebo", "3"])
+def test_every_encoder_takes_the_names_of_x264(like: VideoInfo, preset: str) -> None:
+    for codec in ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "libvpx"):
+        assert plan_encoder(like, ALL, "mkv", codec=codec, preset=preset).name == codec
+
+
+def test_a_pixel_format_that_was_asked_for_brings_in_no_other_encoder(like: VideoInfo) -> None:
+    odd = replace(like, size=(143, 255), pix_fmt="yuv444p")
+    assert plan_encoder(odd, ALL, "mkv").name == "libx264"
+    with pytest.raises(UsageError, match=r"255x143 yuv420p .*libx264"):
+        plan_encoder(odd, ALL, "mkv", pix_fmt="yuv420p")
+
+
+def test_encoders_say_nothing_past_ffmpeg_and_each_try_has_its_own_reason(
+    like: VideoInfo, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for codec, size in (("libx265", (143, 255)), ("libsvtav1", (2, 2)), ("libx264", (143, 255)), ("libx264", (143, 255))):
+        plan = plan_encoder(like, ALL, "mkv", codec=codec)
+        reason = encoders.try_encoder(plan, replace(like, size=size))
+        assert reason is not None
+        assert {"libx264": "not divisible by 2", "libx265": "libx265", "libsvtav1": ""}[codec] in reason
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
     ("pix_fmt", "encoder"),
     [("yuv420p12le", "libx265"), ("gbrp", "libx264rgb"), ("yuv440p", "libx264"), ("yuvj422p", "libx264")],
 )

@@ -217,6 +217,26 @@ def test_other_containers_keep_frames_and_their_distances(tmp_path: Path, suffix
         assert abs(a - b) <= Fraction(1, 1000)
 
 
+@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video", "mpeg4"])
+@pytest.mark.parametrize("target", ["out.mkv", "out.ts", "out.mpg"])
+def test_encoders_that_know_rates_and_no_times_write_frames_at_a_fixed_rate(tmp_path: Path, codec: str, target: str) -> None:
+    if (codec, target) == ("mpeg4", "out.mpg"):
+        pytest.skip("a program stream holds no MPEG-4")
+    pts = [3003 * index for index in range(12)]
+    source = write_clip(tmp_path / "in.ts", time_base=Fraction(1, 90000), rate=Fraction(30000, 1001), pts=pts)
+    copy_clip(source, tmp_path / target, codec=codec)
+    before, after = _times(source), _times(tmp_path / target)
+    assert len(after) == 12
+    np.testing.assert_allclose(np.diff(after).astype(float), np.diff(before).astype(float), atol=0.0011)
+    assert _info(tmp_path / target).codec == codec
+
+
+def test_frames_at_no_fixed_rate_are_refused_by_such_an_encoder_before_the_work(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", pts=[0, 512, 600, 700, 2000, 4000])
+    with VideoReader(source) as reader, pytest.raises(UsageError, match="mpeg2video: wants frames at a fixed rate"):
+        VideoWriter(tmp_path / "out.mkv", reader.info, codec="mpeg2video")
+
+
 def test_odd_sizes_keep_their_size(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mkv", frames=4, size=(17, 35), codec="ffv1")
     _, writer = copy_clip(source, tmp_path / "out.mp4")

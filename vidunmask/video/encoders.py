@@ -1,22 +1,21 @@
-"""Which encoder writes a video, in which pixel format and with which options; tried before the run starts.
-
-Quality and speed have one scale for the user, x264's (``crf`` 0..51 or the encoder's own range, ``preset`` by name or the
-encoder's own) and are translated to what each encoder calls them (ffmpeg-codecs documentation).
-"""
+"""Which encoder writes a video, in which pixel format and with which options; tried before the run starts."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import av
 import cv2
+import numpy as np
 from av.error import FFmpegError
 
 from vidunmask.errors import DeviceError, UsageError
+from vidunmask.video.dialects import dialect_of, is_hardware
 from vidunmask.video.formats import best_format, layout_of
+from vidunmask.video.index import SpanError, scan
 from vidunmask.video.info import VideoInfo
 
 FRAME_DURATION_FLAG = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame of a variable rate keeps its length
@@ -38,7 +37,6 @@ _FAMILY = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "lib
 # Tried in this order where the family's own encoder cannot hold the picture (odd sizes, 12 bits, RGB) or the container that
 # codec.
 _FALLBACKS = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1", "libvpx")
-_HARDWARE = ("_nvenc", "_qsv", "_vaapi", "_videotoolbox", "_amf", "_v4l2m2m", "_mf", "_vulkan", "_mediacodec", "_rkmpp")
 _REMEDIES = {
     "_nvenc": "an NVIDIA GPU with an encoder and its driver",
     "_qsv": "an Intel GPU and its media driver",
@@ -47,58 +45,10 @@ _REMEDIES = {
     "_amf": "an AMD GPU and its driver",
 }
 
+_RATED = ("mpeg1video", "mpeg2video")  # with the times of frames in units of their distance
+_MPEG4_TICKS = 65535  # a second at most (ISO/IEC 14496-2, vop_time_increment_resolution)
 _WITHOUT_MBTREE = ("ultrafast", "superfast")  # presets of x264
 _CV_AVX512_SKX = 256  # cv::CpuFeatures, which Python has no names for
-
-_NAMES = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
-_SVT_SPEED = dict(zip(_NAMES, ("12", "11", "10", "9", "8", "6", "4", "3", "2"), strict=True))
-_VPX_SPEED = dict(zip(_NAMES, ("5", "5", "5", "4", "4", "3", "2", "1", "0"), strict=True))
-_NVENC_SPEED = dict(zip(_NAMES, ("p1", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p7"), strict=True))
-_AMF_SPEED = dict(zip(_NAMES, ("speed",) * 4 + ("balanced",) * 2 + ("quality",) * 3, strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class _Dialect:
-    """How an encoder is told quality and speed."""
-
-    crf: int | None = None  # the default, chosen to look like the source at arm's length; None: the encoder has no such knob
-    most: int = 51
-    crf_key: str = "crf"
-    preset: str | None = None
-    preset_key: str = "preset"
-    presets: dict[str, str] = field(default_factory=dict)  # names to the encoder's own; others are passed as they are
-    fixed: dict[str, str] = field(default_factory=dict)
-
-
-# Defaults measured on 1080p clips at two cores: x264 veryfast 16 gives 48.8 dB luma at twice the speed of fast 17 (50.0 dB) and
-# a smaller file; x265 superfast 18 runs at one and a half times the speed of veryfast.
-_DIALECTS = {
-    "libx264": _Dialect(16, preset="veryfast"),
-    "libx264rgb": _Dialect(16, preset="veryfast"),
-    "libx265": _Dialect(18, preset="superfast", fixed={"x265-params": "log-level=error"}),
-    "libsvtav1": _Dialect(20, most=63, preset="8", presets=_SVT_SPEED),
-    "libaom-av1": _Dialect(
-        20, most=63, preset="6", preset_key="cpu-used", presets=_SVT_SPEED, fixed={"b": "0", "row-mt": "1"}
-    ),
-    "libvpx-vp9": _Dialect(
-        20, most=63, preset="4", preset_key="cpu-used", presets=_VPX_SPEED,
-        fixed={"b": "0", "row-mt": "1", "deadline": "good"},
-    ),
-    "libvpx": _Dialect(
-        8, most=63, preset="4", preset_key="cpu-used", presets=_VPX_SPEED, fixed={"b": "20M", "deadline": "good"}
-    ),
-    "_nvenc": _Dialect(
-        19, crf_key="cq", preset="p5", presets=_NVENC_SPEED, fixed={"rc": "vbr", "b": "0", "bf": "3", "b_ref_mode": "0"}
-    ),
-    "_qsv": _Dialect(19, crf_key="global_quality", preset="medium"),
-    "_vaapi": _Dialect(19, crf_key="qp", fixed={"rc_mode": "CQP"}),
-    "_amf": _Dialect(19, crf_key="qp_i", preset="quality", preset_key="quality", presets=_AMF_SPEED, fixed={"rc": "cqp"}),
-    "_videotoolbox": _Dialect(19, crf_key="q"),
-    "ffv1": _Dialect(fixed={"level": "3", "slicecrc": "1"}),
-    "mpeg4": _Dialect(2, most=31, crf_key="q"),
-    "mpeg2video": _Dialect(2, most=31, crf_key="q"),
-    "mjpeg": _Dialect(2, most=31, crf_key="q"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +61,12 @@ class EncoderPlan:
     quality: int | None = None  # for encoders with a fixed quantiser, in QP
     flags: int = FRAME_DURATION_FLAG
     warnings: tuple[str, ...] = ()
+    tick: Fraction | None = None  # seconds; for encoders that count frames, which come at this distance
 
     @property
     def is_hardware(self) -> bool:
         """Whether the encoder runs on a device that a machine may lack."""
         return is_hardware(self.name)
-
-
-def is_hardware(name: str) -> bool:
-    """Whether FFmpeg's encoder ``name`` needs a device."""
-    return name.endswith(_HARDWARE)
 
 
 def plan_encoder(
@@ -136,33 +82,61 @@ def plan_encoder(
     """Chooses and tries an encoder for frames like ``like``; ``supported`` are the codecs that ``container`` can hold.
 
     Without ``codec`` the input's family is kept, and another encoder steps in, with a warning, where that one cannot hold the
-    picture as it is. With ``codec`` nothing else is tried. Raises `UsageError` for options that do not fit and
+    picture as it is. What is asked for by name never changes the choice. Raises `UsageError` for options that do not fit and
     `DeviceError` for a hardware encoder that does not start here.
     """
     if codec is not None:
-        name = _ALIASES.get(codec.lower(), codec)
-        if name not in av.codecs_available or not _is_encoder(name):
-            if is_hardware(name):
-                raise DeviceError(f"--codec {codec}: this FFmpeg was built without it; {_remedy(name)}")
-            raise UsageError(f"--codec {codec}: no such encoder; try h264, hevc, av1, vp9, ffv1 or h264_nvenc")
-        if not _holds(name, supported):
-            raise UsageError(f"--codec {codec}: a .{container} file cannot hold it; choose another codec or output extension")
-        plan = _plan(name, like, container, crf, preset, pix_fmt)
-        reason = try_encoder(plan, like)
-        if reason is None:
-            return plan
-        if is_hardware(name):
-            raise DeviceError(f"--codec {codec} does not start here ({reason}); {_remedy(name)}, or use --codec h264")
-        picture = _picture(like, plan.pix_fmt)
-        raise UsageError(f"--codec {codec} cannot encode {picture} ({reason}); try another --codec or --pix-fmt")
+        return _plan_named(codec, like, supported, container, crf, preset, pix_fmt)
+    chosen = _choose(like, supported, container, pix_fmt)
+    if crf is None and preset is None:
+        return chosen
+    plan = replace(_plan(chosen.name, like, container, crf, preset, pix_fmt), warnings=chosen.warnings)
+    if (reason := try_encoder(plan, like)) is not None:
+        asked = [f"--crf {crf:g}" if crf is not None else "", f"--preset {preset}" if preset is not None else ""]
+        raise UsageError(f"{' '.join(filter(None, asked))}: {plan.name} does not start so ({reason})")
+    return plan
 
+
+def _plan_named(
+    codec: str,
+    like: VideoInfo,
+    supported: set[str],
+    container: str,
+    crf: float | None,
+    preset: str | None,
+    pix_fmt: str | None,
+) -> EncoderPlan:
+    """The plan for the encoder that was asked for; nothing else is tried."""
+    name = _ALIASES.get(codec.lower(), codec)
+    others = "try h264, hevc, av1, vp9, ffv1 or h264_nvenc"
+    if name not in av.codecs_available or not _is_encoder(name):
+        if is_hardware(name):
+            raise DeviceError(f"--codec {codec}: this FFmpeg was built without it; {_remedy(name)}")
+        raise UsageError(f"--codec {codec}: no such encoder; {others}")
+    if (kind := av.Codec(name, "w").type) != "video":
+        raise UsageError(f"--codec {codec}: is for {kind}, not for video; {others}")
+    if not _holds(name, supported):
+        raise UsageError(f"--codec {codec}: a .{container} file cannot hold it; choose another codec or output extension")
+    plan = _plan(name, like, container, crf, preset, pix_fmt)
+    reason = try_encoder(plan, like)
+    if reason is None:
+        return plan
+    if is_hardware(name):
+        raise DeviceError(f"--codec {codec} does not start here ({reason}); {_remedy(name)}, or use --codec h264")
+    raise UsageError(
+        f"--codec {codec} cannot encode {_picture(like, plan.pix_fmt)} ({reason}); try another --codec or --pix-fmt"
+    )
+
+
+def _choose(like: VideoInfo, supported: set[str], container: str, pix_fmt: str | None) -> EncoderPlan:
+    """The plan for the encoder of the input's family, or for the first that holds the picture as it is, or with a loss."""
     family = _FAMILY.get(like.codec, "libx264")
     names = dict.fromkeys((family, *_FALLBACKS))
     candidates = [name for name in names if name in av.codecs_available and _holds(name, supported)]
     lossy: list[EncoderPlan] = []
     reasons: list[str] = []
-    for name in candidates:
-        plan = _plan(name, like, container, crf, preset, pix_fmt, strict=False)
+    for name in candidates if pix_fmt is None else candidates[:1]:
+        plan = _plan(name, like, container, None, None, pix_fmt)
         if plan.warnings:  # holds the picture only converted
             lossy.append(plan)
         elif (reason := try_encoder(plan, like)) is None:
@@ -183,8 +157,8 @@ def configure(context: Any, plan: EncoderPlan, like: VideoInfo, time_base: Fract
     """Sets the fields of an encoder's context that is not open yet."""
     height, width = like.size
     context.width, context.height, context.pix_fmt = width, height, plan.pix_fmt
-    context.time_base = time_base
-    context.framerate = like.average_rate or Fraction(25)
+    context.time_base = plan.tick or time_base
+    context.framerate = 1 / plan.tick if plan.tick else like.average_rate or Fraction(25)
     if like.sample_aspect is not None:
         context.sample_aspect_ratio = like.sample_aspect
     colour = like.colour
@@ -200,9 +174,10 @@ def configure(context: Any, plan: EncoderPlan, like: VideoInfo, time_base: Fract
 
 def try_encoder(plan: EncoderPlan, like: VideoInfo) -> str | None:
     """Encodes one black frame of the real size; None where that worked, else the reason in a few words."""
-    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes thirty lines to stderr otherwise, past FFmpeg's own log
-    level = av.logging.get_level()
+    os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes on stderr otherwise, past FFmpeg's own log
+    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # or else the reason of the last try would be missing from this one
     with av.logging.Capture() as logs:
         try:
             context: Any = av.CodecContext.create(plan.name, "w")
@@ -217,6 +192,7 @@ def try_encoder(plan: EncoderPlan, like: VideoInfo) -> str | None:
             return said or getattr(error, "strerror", None) or str(error)
         finally:
             av.logging.set_level(level)
+            av.logging.set_skip_repeated(skip)
     return None if packets else "it gave out nothing"
 
 
@@ -238,10 +214,8 @@ def _plan(
     crf: float | None,
     preset: str | None,
     pix_fmt: str | None,
-    *,
-    strict: bool = True,
 ) -> EncoderPlan:
-    """The plan for one encoder; an option that it does not have raises only where it was asked for by name (``strict``)."""
+    """The plan for one encoder. Raises `UsageError` for an option that it does not have."""
     warnings: tuple[str, ...] = ()
     formats = [f.name for f in av.Codec(name, "w").video_formats or ()]
     if pix_fmt is not None:
@@ -252,13 +226,11 @@ def _plan(
         chosen, lost = best_format(like.pix_fmt, formats)
         if lost:
             warnings = (f"{name} cannot hold {like.pix_fmt}: {chosen} is written, which loses {lost}",)
-    dialect = _dialect(name)
+    dialect = dialect_of(name)
     options, quality = dict(dialect.fixed), None
     value = dialect.crf if crf is None else crf
     if value is not None and dialect.crf is None:
-        if strict:
-            raise UsageError(f"--crf {value:g}: {name} has no such option, it is lossless or has a fixed quality")
-        value = None
+        raise UsageError(f"--crf {value:g}: {name} has no such option, it is lossless or has a fixed quality")
     if value is not None:
         if not (-12 if name == "libx264" else 0) <= value <= dialect.most:
             raise UsageError(f"--crf {value:g}: {name} takes 0 to {dialect.most}, lower is better")
@@ -269,11 +241,8 @@ def _plan(
             options[dialect.crf_key] = f"{value:g}"
             if dialect.crf_key == "qp_i":
                 options["qp_p"] = options["qp_b"] = f"{value:g}"
-    if preset is not None and dialect.preset is None and strict:
-        raise UsageError(f"--preset {preset}: {name} has no presets")
-    if dialect.preset is not None:
-        speed = preset or dialect.preset
-        options[dialect.preset_key] = dialect.presets.get(speed, speed)
+    if preset is not None or dialect.preset is not None:
+        options[dialect.preset_key] = dialect.speed(preset or dialect.preset or "", name)
     flags = FRAME_DURATION_FLAG | (2 if quality is not None else 0)  # AV_CODEC_FLAG_QSCALE
     if like.interlaced and name in ("libx264", "mpeg2video", "mpeg4"):
         flags |= _INTERLACED_FLAGS
@@ -282,16 +251,27 @@ def _plan(
     if name in ("libx264", "libx264rgb") and options["preset"] not in _WITHOUT_MBTREE and _has_avx512():
         options["x264-params"] = "asm=AVX2"
     _add_hdr(name, options, like)
-    return EncoderPlan(name, chosen, options, quality, flags, warnings)
+    return EncoderPlan(name, chosen, options, quality, flags, warnings, _tick(name, like))
 
 
-def _dialect(name: str) -> _Dialect:
-    if name in _DIALECTS:
-        return _DIALECTS[name]
-    for suffix in _HARDWARE:
-        if name.endswith(suffix):
-            return _DIALECTS.get(suffix, _Dialect())
-    return _Dialect()
+def _tick(name: str, like: VideoInfo) -> Fraction | None:
+    """The distance of frames for an encoder that has no times but a rate; None for one that takes them as they are.
+
+    Raises `UsageError` where the frames come at no such rate.
+    """
+    if not (name in _RATED or (name == "mpeg4" and like.time_base.denominator > _MPEG4_TICKS)):
+        return None
+    average = like.average_rate or Fraction(25)
+    rates = [Fraction(rate.numerator, rate.denominator) for rate in av.Codec(name, "w").frame_rates or ()]
+    rate = min(rates, key=lambda known: abs(known - average)) if rates else average.limit_denominator(1001)
+    if like.path:
+        try:
+            frames = np.round(scan(like).pts * float(like.time_base * rate))
+        except SpanError as error:
+            raise UsageError(f"--codec {name}: wants frames at a fixed rate, which these may not have ({error})") from error
+        if (np.diff(frames) < 1).any():
+            raise UsageError(f"--codec {name}: wants frames at a fixed rate, these come unevenly; choose another --codec")
+    return 1 / rate
 
 
 def _has_avx512() -> bool:

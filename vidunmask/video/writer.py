@@ -23,6 +23,7 @@ from vidunmask.video.verify import Expected, verify
 # Muxers without a table of codecs name only their default one.
 _MORE_CODECS = {
     "mpegts": {"h264", "hevc", "mpeg1video", "mpeg4"},
+    "mpeg": {"mpeg1video", "mpeg2video"},
     "mxf": {"h264", "prores", "dnxhd"},
 }
 _QUICKTIME = ("mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v")
