@@ -15,6 +15,7 @@ from vidunmask.pipelines.options import say
 
 INTERRUPTED = 130  # as the shells have it: 128 + SIGINT
 TERMINATED = 143  # 128 + SIGTERM
+HUNG_UP = 129  # 128 + SIGHUP
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"interrupted, {_left_behind(stopped, left)}", INTERRUPTED, verbose=False)
     except _Terminated as stopped:
         return _fail(f"terminated, {_left_behind(stopped, left)}", TERMINATED, verbose=False)
+    except _HungUp as stopped:
+        return _fail(f"the terminal was closed, {_left_behind(stopped, left)}", HUNG_UP, verbose=False)
     except Exception as error:
         # The last line of defence: an error nobody foresaw is still one line and a code, with its trace on demand.
         hint = "" if verbose else " (--verbose shows where)"
@@ -70,12 +73,20 @@ class _Terminated(BaseException):
     """SIGTERM; a BaseException like KeyboardInterrupt, so that only `with` and `finally` see it on its way out."""
 
 
+class _HungUp(BaseException):
+    """SIGHUP: the terminal was closed; like `_Terminated`."""
+
+
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Turns SIGTERM and SIGINT into exceptions, so that everything opened is closed and the temporary file is removed.
+    """Turns SIGTERM, SIGINT and SIGHUP into exceptions, so that everything opened is closed and the temporary file is removed.
 
     A terminal and its parent may both deliver the same signal; repeats within two seconds do not disturb the cleaning up.
+    A SIGHUP that is ignored already, as under nohup, stays so.
     """
+    raised: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: _Terminated}
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Windows has none
+        raised[signal.SIGHUP] = _HungUp
     first = [float("-inf")]
 
     def handler(number: int, frame: FrameType | None) -> None:
@@ -83,10 +94,10 @@ def _signals() -> Iterator[None]:
         if now - first[0] < 2.0:
             return
         first[0] = now
-        raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
+        raise raised[number]
 
     try:
-        before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, handler) for number in raised}
     except ValueError:  # not the main thread: whoever called owns the signals
         before = {}
     try:

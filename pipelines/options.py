@@ -22,7 +22,7 @@ EXIT_CODES = """\
 exit codes:
   0 done   1 unexpected error   2 wrong option or argument   3 input missing or unreadable
   4 output exists or cannot be written   5 device, encoder or precision not available   6 weights missing or damaged
-  7 some files or pictures failed, the others were done   130 Ctrl-C   143 terminated
+  7 some files or pictures failed, the others were done   129 terminal closed   130 Ctrl-C   143 terminated
 """
 
 

@@ -49,7 +49,7 @@ def test_the_help_shows_the_same_examples_as_the_readme():
 def test_the_exit_codes_are_those_of_the_program():
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)}
     raised = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")}
-    assert listed == raised | {0, remove.SOME_FAILED, cli.INTERRUPTED, cli.TERMINATED}
+    assert listed == raised | {0, remove.SOME_FAILED, cli.INTERRUPTED, cli.TERMINATED, cli.HUNG_UP}
     for code in listed - {0}:
         assert re.search(rf"\b{code} [a-zC]", options.EXIT_CODES), f"--help does not name {code}"
 

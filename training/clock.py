@@ -24,16 +24,19 @@ class Clock:
         self._before: dict[int, Any] = {}  # what signals did before
 
     def listen(self) -> None:
-        """Lets Ctrl-C and SIGTERM end the run after the step in hand, with a checkpoint."""
+        """Lets Ctrl-C, SIGTERM and a closed terminal end the run after the step in hand, with a checkpoint."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self.interrupted = True
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # ignored under nohup
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             self._before[number] = signal.signal(number, stop)
 
     def close(self) -> None:
-        """Gives Ctrl-C and SIGTERM back, for what follows in the same program."""
+        """Gives the signals back, for what follows in the same program."""
         for number, before in self._before.items():
             signal.signal(number, before)
         self._before.clear()

@@ -52,15 +52,32 @@ def test_an_error_that_nobody_foresaw_is_one_line_too_and_its_trace_comes_on_req
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_becomes_its_exit_code_and_the_handlers_are_put_back(command, number, code):
     def stop(rest):
         signal.raise_signal(number)
 
     command(stop)
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    every = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(each) for each in every]
     assert cli.main(["a.mp4", "b.mp4"]) == code
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    assert [signal.getsignal(each) for each in every] == before
+
+
+def test_a_hangup_that_is_ignored_as_under_nohup_stays_so(command):
+    command(lambda rest: signal.raise_signal(signal.SIGHUP) or 0)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert cli.main(["a.mp4", "b.mp4"]) == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_where_there_is_no_hangup_as_on_windows_nothing_is_done_about_it(command, monkeypatch):
+    command()
+    monkeypatch.delattr(signal, "SIGHUP")
+    assert cli.main(["a.mp4", "b.mp4"]) == 0
 
 
 def test_a_second_signal_does_not_disturb_the_cleaning_up(command):

@@ -161,7 +161,11 @@ def test_damaged_weights_are_named(program, clip, tmp_path, weights):
     assert_only(tmp_path, "damaged.safetensors")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminated"])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["ctrl-c", "terminated", "closed-terminal"],
+)
 def test_a_run_that_is_stopped_leaves_nothing_and_ends_soon(clip, tmp_path, options, number, code):
     long = tmp_path / "long.mp4"
     repeat(clip, long, 12)

@@ -154,7 +154,11 @@ def test_no_display_is_one_line_and_its_code(clip, tmp_path, monkeypatch):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminated"])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["ctrl-c", "terminated", "closed-terminal"],
+)
 def test_a_run_that_is_stopped_keeps_its_recording(clip, tmp_path, weights, number, code):
     command = [
         *COMMAND, "--source", clip, "--loop", "--no-window", "--record", tmp_path / "out.mp4", "--stats", tmp_path / "s.csv",
