@@ -103,6 +103,37 @@ def test_a_cut_off_mp4_says_how_much_is_missing(tmp_path: Path) -> None:
     assert any("of 40 frames" in warning for warning in reader.warnings)
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".avi"])
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99, 1.0])
+def test_a_file_with_sound_that_is_cut_off_says_so_at_once(tmp_path: Path, suffix: str, share: float) -> None:
+    path = write_clip(tmp_path / f"in{suffix}", frames=50, codec="mpeg4", audio=1)
+    whole = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: int(whole * share)])
+    with VideoReader(path) as reader:
+        said = [f"the file is cut off: only {int(whole * share)} of its {whole} bytes are there"]
+        assert reader.warnings == (said if share < 1 else [])
+
+
+def test_sound_that_is_longer_than_the_picture_is_nothing_to_warn_of(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "in.mkv", frames=2, audio=1)
+    reader, times = _read(path)
+    assert reader.info.duration is not None
+    assert reader.info.duration > 4 * times[-1] * reader.info.time_base
+    assert reader.warnings == []
+
+
+def test_a_matroska_file_of_unknown_size_is_measured_by_the_length_of_its_stream(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "in.mkv", frames=150, audio=1)
+    data = bytearray(path.read_bytes())
+    size = data.index(b"\x18\x53\x80\x67") + 4
+    data[size : size + 8] = b"\x01" + b"\xff" * 7  # as where it was written to a pipe
+    path.write_bytes(data)
+    assert _read(path)[0].warnings == []
+    path.write_bytes(data[: len(data) // 3])
+    reader, times = _read(path)
+    assert reader.warnings == [f"the file seems cut off or damaged: {len(times)} frames could be read"]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_flipped_bits_cost_frames_not_the_run(tmp_path: Path, seed: int) -> None:
     path = write_clip(tmp_path / "in.mkv", frames=40, size=(96, 128), options={"g": "8", "crf": "12"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 import threading
 from collections.abc import Generator, Iterator
@@ -28,6 +29,7 @@ from vidunmask.video.info import (
     parse_mastering_display,
 )
 from vidunmask.video.orientation import orient
+from vidunmask.video.truncation import promised_size
 
 _ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 _GIVE_UP_AFTER = 200  # demuxer errors in a row without a packet between them
@@ -69,6 +71,8 @@ class VideoReader:
             self._first = next(self._natives, None)
             if self._first is None:
                 raise InputError(f"{self._path}: no frame of its video stream ({_codec(self._stream)}) can be decoded")
+            if not _is_url(path) and (promised := promised_size(Path(path)) or 0) > (there := Path(path).stat().st_size):
+                self.warnings.append(f"the file is cut off: only {there} of its {promised} bytes are there")
             if not self._first.key_frame and not self._hidden:
                 self.warnings.append("the video does not start with a key frame, its first frames may be missing")
             self.info = self._describe(self._first, rate)
@@ -156,15 +160,16 @@ class VideoReader:
 
     def _ends_early(self) -> bool:
         """Whether the last frame lies well before the end that the header of the container gives."""
-        length, begin, last = self._container.duration, self._container.start_time, self._last_pts
+        length, last = self._container.duration, self._last_pts
         if "matroska" not in self._container.format.name or not length or last is None:
             return False
-        longest = Fraction(length + (begin or 0), 1_000_000)
-        return longest - last * self._time_base > max(Fraction(2), longest / 10) and not self._shares_duration()
-
-    def _shares_duration(self) -> bool:
-        """Whether another stream may be what makes the container longer than its video."""
-        return len(self._container.streams) > 1
+        longest = Fraction(length + (self._container.start_time or 0), 1_000_000)
+        if len(self._container.streams) > 1:  # another stream may be what makes the file longer
+            own = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", self._stream.metadata.get("DURATION", ""))
+            if own is None:
+                return False
+            longest = int(own[1]) * 3600 + int(own[2]) * 60 + Fraction(own[3])
+        return longest - last * self._time_base > max(Fraction(2), longest / 10)
 
     def _stamp(self, pts: int | None) -> int:
         """A pts greater than the last one: the frame's own wherever that is possible."""
