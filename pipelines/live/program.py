@@ -289,7 +289,7 @@ class _Session:
         return Figures(
             captured=self._pace.captured, shown=self._pace.shown, p50=self._pace.p50, p95=self._pace.p95,
             reduced=f"to keep up: {self._governor.level}" if self._governor.at else "",
-            recording=self._controls.recording,
+            recording=self._controls.recording, failed=self._controls.failed,
             waiting=waiting, stages=self._stages(),
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -154,13 +155,14 @@ class VirtualCamera:
 
 
 class Pictures:
-    """Saves single pictures as PNG, in the folder that is given, under the time of day."""
+    """Saves single pictures as PNG, in the folder that is given, under the time of day. One that fails spoils no other."""
 
     def __init__(self, folder: Path) -> None:
         self.name = str(folder)
         self._folder = folder
         self._saved = 0
-        self._outlet: Outlet[Frame] = Outlet(self._save, max_items=4, max_bytes=QUEUE_BYTES)
+        self._failures: deque[VidunmaskError] = deque()
+        self._outlet: Outlet[Frame] = Outlet(self._save_all, max_items=4, max_bytes=QUEUE_BYTES)
 
     @property
     def dropped(self) -> int:
@@ -168,29 +170,46 @@ class Pictures:
         return self._outlet.dropped
 
     def push(self, frame: Frame) -> None:
+        """Nothing: only what somebody asks for is saved."""
+
+    def save(self, frame: Frame) -> None:
         """Saves a picture soon."""
         self._outlet.push(frame)
 
-    def _save(self, frames: Iterator[Frame]) -> None:
+    def failures(self) -> Iterator[VidunmaskError]:
+        """Why pictures could not be saved, each once."""
+        while self._failures:
+            yield self._failures.popleft()
+
+    def _save_all(self, frames: Iterator[Frame]) -> None:
+        for frame in frames:
+            try:
+                self._save(frame)
+            except VidunmaskError as error:
+                self._failures.append(error)
+            else:
+                self._saved += 1
+
+    def _save(self, frame: Frame) -> None:
         from PIL import Image
         from PIL.PngImagePlugin import PngInfo
 
         from vidunmask.video import pixels
 
-        for frame in frames:
-            image, _ = pixels.small_rgb(frame, max(frame.display_size))
-            tags = PngInfo()
-            for key, value in provenance().items():
-                tags.add_text(key, value)
-            path = fresh_name(self._folder, ".png")
-            with atomic.replacing(path, overwrite=False) as temporary:
-                Image.fromarray(image).save(temporary, format="PNG", pnginfo=tags)
-            self._saved += 1
-            log.info("%s: saved", path)
+        image, _ = pixels.small_rgb(frame, max(frame.display_size))
+        tags = PngInfo()
+        for key, value in provenance().items():
+            tags.add_text(key, value)
+        path = fresh_name(self._folder, ".png")
+        with atomic.replacing(path, overwrite=False) as temporary:
+            Image.fromarray(image).save(temporary, format="PNG", pnginfo=tags)
+        log.info("%s: saved", path)
 
     def close(self) -> str:
-        """Waits for the pictures under way."""
+        """Waits for the pictures under way; raises why the first one failed that nobody has asked about."""
         self._outlet.close()
+        for error in self.failures():
+            raise error
         return f"{self.name}: {self._saved} pictures saved" if self._saved else ""
 
 
@@ -224,6 +243,10 @@ class Sinks:
     def __len__(self) -> int:
         return len(self._sinks)
 
+    def __contains__(self, sink: Sink) -> bool:
+        """Whether a sink still gets the pictures."""
+        return sink in self._sinks
+
     def add(self, sink: Sink) -> None:
         """From now on this one gets the pictures too."""
         self._sinks.append(sink)
@@ -238,25 +261,29 @@ class Sinks:
 
     def _give_up(self, sink: Sink, error: VidunmaskError) -> None:
         self._sinks.remove(sink)
-        if self._window or self._sinks:  # else the error ends the run, and is said then
-            log.warning("%s", error)
-        self.failed.append(error)
+        self.note(error)
         with contextlib.suppress(VidunmaskError):
             sink.close()
 
-    def finish(self, sink: Sink) -> None:
-        """Closes one and notes what came of it."""
-        if sink in self._sinks:
-            self._sinks.remove(sink)
-            try:
-                outcome = sink.close()
-            except VidunmaskError as error:
-                if self._window or self._sinks:
-                    log.warning("%s", error)
-                self.failed.append(error)
-            else:
-                if outcome:
-                    self.outcomes.append(outcome)
+    def note(self, error: VidunmaskError) -> None:
+        """Names something that failed, now and by the exit code at the end."""
+        if self._window or self._sinks:  # else the error ends the run, and is said then
+            log.warning("%s", error)
+        self.failed.append(error)
+
+    def finish(self, sink: Sink) -> bool:
+        """Closes one and notes what came of it; whether that is what was wanted."""
+        if sink not in self._sinks:
+            return False
+        self._sinks.remove(sink)
+        try:
+            outcome = sink.close()
+        except VidunmaskError as error:
+            self.note(error)
+            return False
+        if outcome:
+            self.outcomes.append(outcome)
+        return True
 
     def close(self) -> None:
         """Closes all."""

@@ -49,9 +49,9 @@ class Figures:
     shown: float = 0.0
     p50: float = 0.0  # milliseconds
     p95: float = 0.0
-    dropped: int = 0
     reduced: str = ""  # what has been given up to hold the rate
     recording: float | None = None  # seconds
+    failed: str = ""  # what a key asked for and could not be done
     waiting: str | None = None  # why no pictures come
     stages: Mapping[str, float] = field(default_factory=dict)  # milliseconds a picture
 
@@ -75,7 +75,7 @@ def compose(
         elif view.before:
             picture = before
     canvas = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    unit = max(0.4, min(canvas.shape[:2]) / 1000)
+    unit = _unit(*canvas.shape[:2])
     if view.overlay:
         for face in faces:
             _draw_face(canvas, face, frame_to_shown, unit)
@@ -92,19 +92,26 @@ def compose(
         _banner(canvas, "paused", unit)
     elif figures.waiting:
         _banner(canvas, figures.waiting, unit)
-    return np.concatenate([canvas, _strip(canvas.shape[1], faces, figures, unit)])
+    return np.concatenate([canvas, _strip(canvas.shape[:2], faces, figures)])
 
 
 def strip_height(width: int, height: int) -> int:
     """How many rows `compose` adds below a picture of that size."""
-    return round(44 * max(0.4, min(width, height) / 1000)) // 2 * 2
+    return round(44 * _unit(height, width)) // 2 * 2
 
 
-def _strip(width: int, faces: Sequence[Fill], figures: Figures, unit: float) -> ByteArray:
-    height = round(44 * unit) // 2 * 2
+def _unit(height: int, width: int) -> float:
+    """What sizes of letters and lines are measured by: 1 for a picture whose shorter side has 1000 pixels."""
+    return max(0.4, min(height, width) / 1000)
+
+
+def _strip(size: tuple[int, int], faces: Sequence[Fill], figures: Figures) -> ByteArray:
+    """What stands under a picture of that size (height, width)."""
+    unit, width, height = _unit(*size), size[1], strip_height(size[1], size[0])
     strip = np.full((height, width, 3), _DARK, np.uint8)
     masked = sum(face.opacity > 0 for face in faces)
-    parts = [
+    parts = [(figures.failed, _RED)] if figures.failed else []
+    parts += [
         (f"{figures.shown:.1f} of {figures.captured:.1f} pictures/s", _WHITE),
         (f"latency {figures.p50:.0f} ms, p95 {figures.p95:.0f}", _WHITE),
         (f"{masked} of {len(faces)} masked", _WHITE),

@@ -158,6 +158,17 @@ def test_the_strip_says_what_was_given_up_and_that_it_records():
     assert strip(Figures(), size=(40, 30)).shape[1] == 30
 
 
+@pytest.mark.parametrize("size", [(1080, 1920), (480, 640), (120, 160)])
+def test_the_strip_says_first_what_could_not_be_done_so_that_it_is_seen_in_small_windows_too(size):
+    after = np.zeros((*size, 3), np.uint8)
+    strips = [compose(after, None, View(), (), np.eye(2, 3), Figures(failed=text)) for text in ("", "recording failed")]
+    plain, failed = (made[size[0] :].astype(int) for made in strips)
+    red = (failed[..., 2] > 150) & (failed[..., 1] < 120)
+    assert red.any()
+    assert red.any(axis=0).argmax() < 20 + size[1] // 100
+    assert not ((plain[..., 2] > 150) & (plain[..., 1] < 120)).any()
+
+
 def test_options_of_a_stream_follow_its_protocol():
     assert stream_options("rtmp://host/app/key")["format"] == "flv"
     assert stream_options("rtsp://host/x")["rtsp_transport"] == "tcp"
