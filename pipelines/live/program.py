@@ -99,8 +99,7 @@ def run(
                 log.warning("%s", warning)
             log.info("%s: %dx%d %s", source.name, *source.info.size[::-1], source.info.pix_fmt)
             stack.callback(sinks.close)
-            stack.enter_context(sharing_cores())
-            session = _Session(live, config, source, sinks, parts, say)
+            session = _Session(live, config, source, sinks, parts, say, stack)
             report = session.run(stack)
     finally:
         for outcome in sinks.outcomes:
@@ -142,7 +141,9 @@ class _Session:
         sinks: Sinks,
         parts: Parts | None,
         say: Callable[[str], None],
+        stack: ExitStack,
     ) -> None:
+        """Cores are shared between the stages until ``stack`` ends."""
         self._live, self._config, self._source, self._sinks, self._say = live, config, source, sinks, say
         self._preview = Preview()
         self._watch, self._meter, self._pace = Stopwatch(), Meter(), Pace()
@@ -162,6 +163,8 @@ class _Session:
         if live.virtual_camera is not None:
             sinks.add(VirtualCamera(live.virtual_camera, like))
         parts = parts or build(config)
+        # Not before: how many detectors are made goes by the cores that there are.
+        stack.enter_context(sharing_cores())
         warm_up(parts)
         steps = levels(config.detect_every)
         self._governor = Governor(steps[:1] if live.fixed else steps)

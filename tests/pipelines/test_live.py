@@ -146,6 +146,26 @@ def test_a_target_that_cannot_be_is_known_before_the_networks_are_loaded(clip, t
         run(LiveConfig(source=str(clip), window=False, record=tmp_path / "no" / "out.mp4"), config)
 
 
+def test_as_many_detectors_are_made_for_it_as_for_a_file(clip, config, parts, monkeypatch):
+    import cv2
+
+    from vidunmask.pipelines.build import detectors_at_once
+    from vidunmask.pipelines.live import program
+
+    made, running = [], []
+    monkeypatch.setattr(program, "build", lambda config: made.append(detectors_at_once()) or parts)
+    monkeypatch.setattr(program, "warm_up", lambda parts: running.append(cv2.getNumThreads()))
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(15)
+    try:
+        run(LiveConfig(source=str(clip), window=False, duration=0.2, stats=Path(os.devnull)), config)
+        assert cv2.getNumThreads() == 15
+    finally:
+        cv2.setNumThreads(before)
+    assert made == [5]
+    assert running[0] <= 4  # the stages run beside each other
+
+
 def test_no_display_is_one_line_and_its_code(clip, tmp_path, monkeypatch):
     environment = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
     result = subprocess.run([*COMMAND, "--source", clip], capture_output=True, text=True, timeout=60, env=environment)
