@@ -76,7 +76,12 @@ def add_chain(p: argparse.ArgumentParser) -> None:
     faces.add_argument("--detector", default=default.detector, choices=detectors.names(), help="(default: %(default)s)")
     every = "search every N frames (default: %(default)s)"
     faces.add_argument("--detect-every", metavar="N", type=int, default=default.detect_every, help=every)
-    faces.add_argument("--no-temporal", dest="temporal", action="store_false", help="decide, fill and blend every frame alone (crops stay steady)")
+    faces.add_argument(
+        "--no-temporal",
+        dest="temporal",
+        action="store_false",
+        help="decide, fill and blend every frame alone (crops stay steady)",
+    )
 
     networks = p.add_argument_group("networks")
     networks.add_argument("--device", default=default.device, choices=DEVICES, help="(default: %(default)s)")
