@@ -26,10 +26,21 @@ def like(tmp_path_factory: pytest.TempPathFactory) -> VideoInfo:
 
 @pytest.mark.parametrize(
     ("codec", "encoder"),
-    [("h264", "libx264"), ("hevc", "libx265"), ("av1", "libsvtav1"), ("vp9", "libvpx-vp9"), ("mjpeg", "libx264")],
+    [("h264", "libx264"), ("hevc", "libx265"), ("av1", "libsvtav1"), ("vp9", "libvpx-vp9"), ("vp8", "libvpx")],
 )
 def test_the_family_of_the_input_is_kept(like: VideoInfo, codec: str, encoder: str) -> None:
     assert plan_encoder(replace(like, codec=codec), ALL, "mkv").name == encoder
+
+
+@pytest.mark.parametrize(
+    ("codec", "keeper"),
+    [("mjpeg", "mjpeg"), ("prores", "prores_ks"), ("mpeg4", "mpeg4"), ("ffv1", "ffv1"), ("wmv3", None)],
+)
+def test_a_video_that_becomes_another_kind_says_so(like: VideoInfo, codec: str, keeper: str | None) -> None:
+    plan = plan_encoder(replace(like, codec=codec), ALL, "mkv")
+    assert plan.name == "libx264"
+    assert plan.warnings == (f"the video was {codec} and becomes h264{f'; --codec {keeper} keeps it' if keeper else ''}",)
+    assert plan_encoder(replace(like, codec=codec), ALL, "mkv", codec="h264").warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -166,6 +177,9 @@ def test_another_encoder_steps_in_rather_than_losing_precision(like: VideoInfo, 
         ("yuv420p10le", ["yuv420p"], "yuv420p", "bit depth"),
         ("yuva420p", ["yuv420p"], "yuv420p", "transparency"),
         ("gray", ["yuv420p", "gray10le"], "gray10le", ""),
+        ("yuv420p", ["gray", "rgb24"], "rgb24", "the RGB/YUV kind"),
+        ("yuv420p", ["gray"], "gray", "colour"),
+        ("yuva444p12le", ["yuv444p", "yuv444p12le"], "yuv444p12le", "transparency"),
         ("yuv444p", ["yuv420p", "gbrp"], "yuv420p", "chroma resolution"),
     ],
 )

@@ -236,6 +236,16 @@ def test_the_display_matrix_is_kept_whole(tmp_path: Path) -> None:
     assert struct.calcsize("9i") == 36
 
 
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_transparent_webm_begins_with_a_key_frame(tmp_path: Path, codec: str) -> None:
+    path = write_clip(tmp_path / "in.webm", frames=3, codec=codec, pix_fmt="yuva420p", tags={"alpha_mode": "1"},
+                      options={"auto-alt-ref": "0"})  # fmt: skip
+    reader, times = _read(path)
+    assert len(times) == 3
+    assert reader.info.pix_fmt == "yuva420p"
+    assert reader.warnings == []
+
+
 def test_closing_from_another_thread_ends_the_iteration(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "in.mp4", frames=50)
     reader = VideoReader(path)

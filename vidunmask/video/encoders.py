@@ -13,6 +13,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from vidunmask.errors import DeviceError, UsageError
+from vidunmask.video import animations
 from vidunmask.video.dialects import dialect_of, is_hardware
 from vidunmask.video.formats import best_format, layout_of
 from vidunmask.video.index import SpanError, scan
@@ -33,7 +34,7 @@ _ALIASES = {
     "vp8": "libvpx",
     "prores": "prores_ks",
 }
-_FAMILY = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
+_FAMILY = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "vp8": "libvpx"}
 # Tried in this order where the family's own encoder cannot hold the picture (odd sizes, 12 bits, RGB) or the container that
 # codec.
 _FALLBACKS = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1", "libvpx")
@@ -130,8 +131,8 @@ def _plan_named(
 
 def _choose(like: VideoInfo, supported: set[str], container: str, pix_fmt: str | None) -> EncoderPlan:
     """The plan for the encoder of the input's family, or for the first that holds the picture as it is, or with a loss."""
-    family = _FAMILY.get(like.codec, "libx264")
-    names = dict.fromkeys((family, *_FALLBACKS))
+    family = _FAMILY.get(like.codec, animations.ENCODERS.get(container, "libx264"))
+    names = dict.fromkeys((family, *_FALLBACKS, animations.ENCODERS.get(container, family)))
     candidates = [name for name in names if name in av.codecs_available and _holds(name, supported)]
     lossy: list[EncoderPlan] = []
     reasons: list[str] = []
@@ -140,12 +141,12 @@ def _choose(like: VideoInfo, supported: set[str], container: str, pix_fmt: str |
         if plan.warnings:  # holds the picture only converted
             lossy.append(plan)
         elif (reason := try_encoder(plan, like)) is None:
-            return _noting(plan, family, like)
+            return _noting(plan, family, like, supported)
         else:
             reasons.append(f"{name}: {reason}")
     for plan in lossy:
         if (reason := try_encoder(plan, like)) is None:
-            return _noting(plan, family, like)
+            return _noting(plan, family, like, supported)
         reasons.append(f"{plan.name}: {reason}")
     raise UsageError(
         f"no encoder for {_picture(like, pix_fmt or like.pix_fmt)} in a .{container} file "
@@ -196,9 +197,14 @@ def try_encoder(plan: EncoderPlan, like: VideoInfo) -> str | None:
     return None if packets else "it gave out nothing"
 
 
-def _noting(plan: EncoderPlan, family: str, like: VideoInfo) -> EncoderPlan:
+def _noting(plan: EncoderPlan, family: str, like: VideoInfo, supported: set[str]) -> EncoderPlan:
     """The plan with a word on what differs from the input, unless a loss said it already."""
     notes = []
+    codec = av.Codec(plan.name, "w").canonical_name
+    if codec != like.codec and like.codec not in _FAMILY:
+        own = _ALIASES.get(like.codec, like.codec)
+        keeps = own in av.codecs_available and _is_encoder(own) and _holds(own, supported)
+        notes.append(f"the video was {like.codec} and becomes {codec}{f'; --codec {own} keeps it' if keeps else ''}")
     if plan.name != family:
         notes.append(f"{family} cannot hold {_picture(like, like.pix_fmt)} in this container; {plan.name} is used")
     before, after = layout_of(like.pix_fmt), layout_of(plan.pix_fmt)
@@ -224,6 +230,8 @@ def _plan(
         chosen = pix_fmt
     else:
         chosen, lost = best_format(like.pix_fmt, formats)
+        if name == "gif":
+            chosen, lost = "pal8", "" if like.codec == "gif" else "all but 256 colours of a frame"
         if lost:
             warnings = (f"{name} cannot hold {like.pix_fmt}: {chosen} is written, which loses {lost}",)
     dialect = dialect_of(name)

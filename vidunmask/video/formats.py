@@ -159,18 +159,19 @@ def best_format(source: str, formats: list[str]) -> tuple[str, str]:
     if not ranked:
         return formats[0], "precision"
     (losses, _), _, name = ranked[0]
-    words = ("bit depth", "the RGB/YUV kind", "chroma resolution", "transparency")
+    words = ("colour", "bit depth", "the RGB/YUV kind", "chroma resolution", "transparency")
     return name, " and ".join(word for word, lost in zip(words, losses, strict=True) if lost)
 
 
-def _losses(source: str, target: str) -> tuple[tuple[bool, bool, bool, bool], int]:
+def _losses(source: str, target: str) -> tuple[tuple[bool, ...], int]:
     have, get = _traits(source), _traits(target)
     assert get is not None
     if have is None:
-        return (False, False, False, False), 0
+        return (False,) * 5, 0
     depth, rgb, chroma, alpha, full = have
-    coarser = any(g > h for g, h in zip(get[2], chroma, strict=True))
-    lost = (get[0] < depth, get[1] != rgb and chroma != _NO_CHROMA, coarser, alpha and not get[3])
+    gray = get[2] == _NO_CHROMA != chroma
+    coarser = not gray and any(g > h for g, h in zip(get[2], chroma, strict=True))
+    lost = (gray, get[0] < depth, get[1] != rgb and chroma != _NO_CHROMA, coarser, alpha and not get[3])
     waste = abs(get[0] - depth) + sum(h - g for g, h in zip(get[2], chroma, strict=True)) + 2 * (get[3] and not alpha)
     return lost, waste + 4 * (get[4] != full)
 

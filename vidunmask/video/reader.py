@@ -73,7 +73,8 @@ class VideoReader:
                 raise InputError(f"{self._path}: no frame of its video stream ({_codec(self._stream)}) can be decoded")
             if not _is_url(path) and (promised := promised_size(Path(path)) or 0) > (there := Path(path).stat().st_size):
                 self.warnings.append(f"the file is cut off: only {there} of its {promised} bytes are there")
-            if not self._first.key_frame and not self._hidden:
+            # libvpx, which gives transparency, marks no key frames, and begins with one
+            if not self._first.key_frame and not self._hidden and self._decoder is None:
                 self.warnings.append("the video does not start with a key frame, its first frames may be missing")
             self.info = self._describe(self._first, rate)
             self._pix_fmt = self.info.pix_fmt

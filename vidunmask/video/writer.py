@@ -14,6 +14,7 @@ from av.error import FFmpegError
 from vidunmask.errors import OutputError, UsageError
 from vidunmask.types import Frame
 from vidunmask.video import atomic
+from vidunmask.video.animations import loop_options, palettised
 from vidunmask.video.encoders import EncoderPlan, configure, plan_encoder
 from vidunmask.video.info import VideoInfo
 from vidunmask.video.reader import ffmpeg_name
@@ -144,7 +145,7 @@ class VideoWriter:
 
     def _container_options(self, tags: dict[str, str]) -> dict[str, str]:
         if self._format not in _QUICKTIME:
-            return {}
+            return loop_options(self._like.path, self._format)
         flags = ["+faststart"] if self._faststart else []
         others = [key for key in tags if key.lower() not in _ITUNES_KEYS]
         if others and not any(stream.is_cover for stream in self._like.streams):
@@ -251,5 +252,7 @@ def encodable(frame: Frame, like: VideoInfo, plan: EncoderPlan) -> av.VideoFrame
 
 def _converted(native: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:
     """The frame in another format with range and matrix as they are."""
+    if pix_fmt == "pal8":
+        return palettised(native)
     keep = native.color_range or None
     return native.reformat(format=pix_fmt, src_color_range=keep, dst_color_range=keep)

@@ -1,0 +1,48 @@
+"""GIF and APNG, which are written to themselves alone: palettes, and how often they are played."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+
+ENCODERS = {"gif": "gif", "apng": "apng"}  # by muxer, and nothing else fits into either
+
+
+def palettised(native: av.VideoFrame) -> av.VideoFrame:
+    """The frame with a palette of its own: exact up to 255 colours, dithered beyond; transparency is all or nothing."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=native.width, height=native.height, format=native.format, time_base=native.time_base)
+    split, palette = graph.add("split"), graph.add("palettegen", "stats_mode=single")
+    use, sink = graph.add("paletteuse", "new=1"), graph.add("buffersink")
+    source.link_to(split)
+    split.link_to(palette, 0, 0)
+    split.link_to(use, 1, 0)
+    palette.link_to(use, 0, 1)
+    use.link_to(sink)
+    graph.configure()
+    graph.push(native)
+    made = graph.pull()
+    assert isinstance(made, av.VideoFrame)
+    return made
+
+
+def loop_options(path: str, container: str) -> dict[str, str]:
+    """Options for FFmpeg's muxer ``container`` that have the file played as often as the one at ``path``, or else for ever."""
+    if container not in ENCODERS:
+        return {}
+    head = b""
+    if path and "://" not in path:
+        with Path(path).open("rb") as file:
+            head = file.read(4096)
+    plays = 0  # for ever
+    if head.startswith(b"GIF8"):
+        # The number of further plays stands in Netscape's application extension (GIF89a specification, section 26).
+        at = head.find(b"NETSCAPE2.0\x03\x01")
+        repeats = int.from_bytes(head[at + 13 : at + 15], "little")
+        plays = 1 if at < 0 else repeats and repeats + 1
+    elif (at := head.find(b"acTL")) > 0:  # PNG specification, section 11.3.6
+        plays = int.from_bytes(head[at + 8 : at + 12])
+    if container == "apng":
+        return {"plays": str(min(plays, 65535))}
+    return {"loop": str(plays - 1 if plays != 1 else -1)} if plays else {"loop": "0"}
