@@ -43,7 +43,9 @@ def parser() -> Parser:
     clips.add_argument(
         "--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="types of mask, one a clip in turn (default: all five)"
     )
-    clips.add_argument("--no-temporal", dest="temporal", action="store_false", help="the pipeline fills and blends every frame alone")
+    clips.add_argument(
+        "--no-temporal", dest="temporal", action="store_false", help="the pipeline fills and blends every frame alone"
+    )
     return p
 
 
