@@ -12,6 +12,7 @@ Decisions (to stop, to save) are taken together over a second group on the CPU, 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,6 +23,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vidunmask.errors import UsageError
+
+_NAMES = ("forward_sync_buffers", "broadcast_buffers")  # of one option of torch, since 2.13 and before
+_UNSYNCED: dict[str, Any] = {
+    next(n for n in _NAMES if n in inspect.signature(nn.parallel.DistributedDataParallel).parameters): False
+}
 
 PATIENCE = timedelta(hours=6)  # the others wait while the first process evaluates
 
@@ -67,7 +73,7 @@ class Team:
             if self.device.type == "cuda":
                 call = nn.SyncBatchNorm.convert_sync_batchnorm(network)
             ids = [self.device.index] if self.device.type == "cuda" else None
-            call = nn.parallel.DistributedDataParallel(call, device_ids=ids, broadcast_buffers=False)
+            call = nn.parallel.DistributedDataParallel(call, device_ids=ids, **_UNSYNCED)
         averaged = call
         if compiled:
             call = torch.compile(call)

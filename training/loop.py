@@ -25,6 +25,7 @@ from vidunmask.training.distributed import Team
 from vidunmask.training.feed import WHERE, Batch, Prepare, draw_batches
 from vidunmask.training.health import Watch
 from vidunmask.training.pack import Order, Pack
+from vidunmask.training.schedule import end_of_schedule, learning_rate
 from vidunmask.training.settings import changes, settings_of
 
 
@@ -104,6 +105,7 @@ class Run:
         self.spent = 0.0  # seconds of training before this start of the program
         self.rates: list[tuple[float, float]] = []  # of every line: images/s, share of the time that the data took
         self._saved = time.monotonic()
+        self._rated = False  # whether a learning rate was asked for
         self._norms: dict[str, Tensor] = {}
         stored = self.checkpoint.load()
         if all(team.any(stored is None, stored is not None)):
@@ -125,7 +127,7 @@ class Run:
     def batches(self, prepare: Prepare) -> Iterator[Batch]:
         """The batches to learn from until the budget is spent: ``--accumulate`` of them make a step.
 
-        All processes stop after the same step. Ctrl-C and SIGTERM end the iteration after the step in hand.
+        All processes stop after the same step. Ctrl-C, SIGTERM and SIGHUP end the iteration after the step in hand.
         """
         options, clock = self.options, self.clock
         ahead = options.ahead if options.ahead is not None else 2 if self.team.device.type == "cuda" else 0
@@ -166,6 +168,14 @@ class Run:
         """The rate of the step that a batch belongs to; an epoch has ``epoch`` images."""
         options = self.options
         warmup = max(1000, 60 * options.batch)
+        if not self._rated:
+            self._rated = True
+            end = end_of_schedule(base=options.lr, epoch=epoch)
+            if not options.cooldown and end < 0.9 * options.images:
+                self.log(
+                    f"the learning rate is zero from image {end} on, {options.images} are to come: the paper's schedule counts "
+                    f"epochs, here of {epoch} images; give --images {end} or less, or --cooldown"
+                )
         return learning_rate(
             self.position(batch), base=options.lr, epoch=epoch, total=options.images, cooldown=options.cooldown, warmup=warmup
         )
@@ -284,19 +294,6 @@ def start_from(network: nn.Module, source: str | None, *, kind: str, log: Callab
         raise WeightsError(f"--start-from {source}: has {', '.join(foreign[:3])}, which this --preset has not")
     layers = sorted({name.split(".")[0] for name in fresh})
     log(f"started from {source}" + (f", fresh: {', '.join(layers)}" if layers else ""))
-
-
-def learning_rate(images: float, *, base: float, epoch: int, total: int, cooldown: int, warmup: int = 0) -> float:
-    """The rate after ``images`` images.
-
-    Without a cooldown the paper's schedule (§4.2): ``base``, and from epoch 20 on 2e-6 less an epoch (``epoch`` images each).
-    With one, ``base`` until the last ``cooldown`` images of ``total``, then linearly to zero, for runs shorter than 20 epochs.
-    """
-    if images < warmup:
-        return base * (images + 1) / warmup
-    if cooldown:
-        return base * min(1.0, max(0.0, (total - images) / cooldown))
-    return max(0.0, base - 2e-6 * max(0, int(images) // epoch - 20))
 
 
 def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, images: int) -> None:

@@ -52,13 +52,18 @@ def test_the_losses_are_weighted_as_in_the_paper():
     assert dict(RegionAttentive.WEIGHTS) == {**paper, "ssim": 0.0}  # the paper has no SSIM term
 
 
-def test_the_learning_rate_stays_for_20_epochs_and_then_falls_by_2e_6_an_epoch(tmp_path):
+def run_of(tmp_path, *, images, cooldown=0, log=print):
     parser = argparse.ArgumentParser()
-    loop.add_options(parser, preset="tiny", batch=16, images=130 * EPOCH)
-    options = parser.parse_args(["--pack", str(tmp_path), "--run", str(tmp_path / "run")])
+    loop.add_options(parser, preset="tiny", batch=16, images=images)
+    options = parser.parse_args(["--pack", str(tmp_path), "--run", str(tmp_path / "run"), "--cooldown", str(cooldown)])
     average = loop.Average(torch.nn.Linear(1, 1), decay=options.ema)
-    order, team = Order(np.arange(EPOCH), seed=0), Team(torch.device("cpu"))
-    run = loop.Run(options, {}, average=average, order=order, team=team, log=print)
+    return loop.Run(
+        options, {}, average=average, order=Order(np.arange(EPOCH), seed=0), team=Team(torch.device("cpu")), log=log
+    )
+
+
+def test_the_learning_rate_stays_for_20_epochs_and_then_falls_by_2e_6_an_epoch(tmp_path):
+    run = run_of(tmp_path, images=130 * EPOCH)
 
     def rate(images):
         return run.learning_rate(Batch(images, (), torch.Generator(), last=True), epoch=EPOCH)
@@ -69,6 +74,19 @@ def test_the_learning_rate_stays_for_20_epochs_and_then_falls_by_2e_6_an_epoch(t
     assert rate(119 * EPOCH) == pytest.approx(2e-6)
     assert rate(120 * EPOCH) == pytest.approx(0, abs=1e-12)
     assert rate(125 * EPOCH) == 0
+
+
+@pytest.mark.parametrize(
+    ("images", "cooldown", "said"), [(125 * EPOCH, 0, False), (500 * EPOCH, 0, True), (500 * EPOCH, EPOCH, False)]
+)
+def test_a_schedule_that_ends_long_before_the_run_is_said_once(tmp_path, images, cooldown, said):
+    lines = []
+    run = run_of(tmp_path, log=lines.append, images=images, cooldown=cooldown)
+    for _ in range(2):
+        run.learning_rate(Batch(0, (), torch.Generator(), last=True), epoch=EPOCH)
+    assert len(lines) == said
+    if said:
+        assert f"zero from image {120 * EPOCH} on" in lines[0]
 
 
 @pytest.mark.parametrize("wrong", ["outside", "inside"])
