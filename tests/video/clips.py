@@ -14,6 +14,7 @@ import numpy as np
 
 from vidunmask.flow import prefetch
 from vidunmask.types import Frame
+from vidunmask.video.info import VideoInfo
 from vidunmask.video.orientation import orient
 from vidunmask.video.reader import VideoReader
 from vidunmask.video.writer import VideoWriter
@@ -165,6 +166,18 @@ def copy_clip(
         for frame in prefetch(reader, 4):
             writer.write(edit(frame))
     return reader, writer
+
+
+def info_of(path: Path) -> VideoInfo:
+    """What the reader knows of a clip."""
+    with VideoReader(path) as reader:
+        return reader.info
+
+
+def times_of(path: Path) -> list[Fraction]:
+    """The times of all frames."""
+    with VideoReader(path) as reader:
+        return [frame.time for frame in reader]
 
 
 def other_packets(path: Path) -> dict[int, list[tuple[Fraction | None, str]]]:

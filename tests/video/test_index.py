@@ -18,12 +18,17 @@ def same(a, b):
     return a[:2] == b[:2] and all(np.array_equal(x, y) for x, y in zip(a[2], b[2], strict=True))
 
 
-@pytest.fixture(params=["x264 in mp4", "x264 in mkv", "vp9 in webm", "varying rate", "one key frame", "from below zero"])
+@pytest.fixture(
+    params=["x264 in mp4", "x264 in mkv", "vp9 in webm", "varying rate", "one key frame", "from below zero", "x264 in avi"]
+)
 def clip(request, tmp_path):
     name = request.param
     options = {"g": "10", "bf": "3", "preset": "ultrafast", "sc_threshold": "0"}
     if name == "x264 in mkv":
         return write_clip(tmp_path / "a.mkv", frames=35, options=options, audio=1)
+    if name == "x264 in avi":
+        options = {**options, "bf": "0"}
+        return write_clip(tmp_path / "a.avi", frames=35, options=options, time_base=Fraction(1, 25), audio=1)
     if name == "vp9 in webm":
         return write_clip(tmp_path / "a.webm", frames=35, codec="libvpx-vp9", options={"g": "10"}, time_base=Fraction(1, 1000))
     if name == "varying rate":
@@ -80,3 +85,9 @@ def test_the_delay_is_how_far_decoding_runs_ahead():
     assert decoding_delay([0, 1, 2]) == 0
     assert decoding_delay([0, 3, 1, 2]) == 1
     assert decoding_delay([0, 4, 2, 1, 3]) == 2
+
+
+def test_avi_with_frames_out_of_order_has_no_index(tmp_path):
+    path = write_clip(tmp_path / "a.avi", options={"bf": "3", "b-adapt": "0"}, time_base=Fraction(1, 25))
+    with VideoReader(path) as reader, pytest.raises(SpanError, match="AVI file"):
+        scan(reader.info)

@@ -13,7 +13,7 @@ from av.stream import Discard
 
 from vidunmask.errors import InputError
 from vidunmask.video.info import VideoInfo
-from vidunmask.video.reader import open_input
+from vidunmask.video.reader import is_only_ordered, open_input
 
 
 class SpanError(InputError):
@@ -63,10 +63,15 @@ def scan(info: VideoInfo) -> FrameIndex:
             for other in container.streams:
                 if other.index != stream.index:
                     other.discard = Discard.all
+            ordered = is_only_ordered(container, stream)
+            if ordered and stream.codec_context.has_b_frames:  # type: ignore[union-attr,attr-defined]
+                raise SpanError(f"{info.path}: an AVI file does not tell when its frames are shown")
             packets: Any = container.demux(stream)
             for packet in packets:
                 if not packet.size:
                     continue
+                if ordered:
+                    packet.pts = packet.dts
                 if packet.pts is None or packet.is_corrupt:
                     raise SpanError(f"{info.path}: a packet of its video has no time or is damaged")
                 if not pts and not packet.is_keyframe:

@@ -121,6 +121,8 @@ class VideoReader:
     def _decode(self) -> Generator[av.VideoFrame, None, None]:
         """Frames as the decoder gives them out, past whatever is damaged."""
         errors_in_a_row = 0
+        order: list[int] = []  # decoding times of the frames that have not come out, where they have no others
+        ordered = is_only_ordered(self._container, self._stream)
         packets = self._container.demux(self._stream)
         while errors_in_a_row < _GIVE_UP_AFTER:
             try:
@@ -132,6 +134,8 @@ class VideoReader:
                 errors_in_a_row += 1
                 packets = self._container.demux(self._stream)
                 continue
+            if ordered and packet.size and packet.dts is not None:
+                order.append(packet.dts)
             self._hidden += bool(packet.is_discard)  # before the start that an edit list sets: decoded, not shown
             try:
                 natives = packet.decode() if self._decoder is None else self._decoder.decode(packet if packet.size else None)
@@ -139,8 +143,12 @@ class VideoReader:
                 continue
             except FFmpegError:
                 self._damaged += 1
+                del order[-1:]
                 continue
             for native in natives:
+                if order:
+                    native.pts = min(order)
+                    order.remove(native.pts)
                 self._concealed += bool(native.is_corrupt)
                 yield native
         self._conclude(broken=errors_in_a_row > 0)
@@ -295,6 +303,11 @@ def open_input(path: str | Path) -> av.container.InputContainer:
     except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: not a video that FFmpeg can read ({reason})") from error
+
+
+def is_only_ordered(container: av.container.InputContainer, stream: Any) -> bool:
+    """Whether a stream has an order and no times of presentation, as H.264 in AVI: those that FFmpeg gives it are late."""
+    return container.format.name == "avi" and _codec(stream) in ("h264", "hevc")
 
 
 def ffmpeg_name(path: str | Path) -> str:

@@ -25,7 +25,7 @@ from vidunmask.video.formats import component_views, layout_of
 from vidunmask.video.index import FrameIndex
 from vidunmask.video.info import VideoInfo
 from vidunmask.video.packets import EncodedPacket
-from vidunmask.video.reader import VideoReader, open_input
+from vidunmask.video.reader import VideoReader, is_only_ordered, open_input
 
 _CONTAINERS = ("mp4", "mov", "ipod", "matroska")  # those that hold parameter sets of both, in the header or between frames
 _ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -183,9 +183,12 @@ def _packets(info: VideoInfo) -> Iterator[Any]:
             for other in container.streams:
                 if other.index != stream.index:
                     other.discard = Discard.all
+            ordered = is_only_ordered(container, stream)
             packets: Any = container.demux(stream)
             for packet in packets:
                 if packet.size:
+                    if ordered:
+                        packet.pts = packet.dts
                     if packet.is_discard or packet.pts is None:
                         raise CannotCopyError("an edit list hides some of its frames")
                     yield packet

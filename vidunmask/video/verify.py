@@ -11,7 +11,7 @@ from av.stream import Discard
 
 from vidunmask.errors import InputError, OutputError
 from vidunmask.video.info import VideoInfo
-from vidunmask.video.reader import VideoReader, open_input
+from vidunmask.video.reader import VideoReader, is_only_ordered, open_input
 
 
 @dataclass(slots=True)
@@ -71,7 +71,10 @@ def _packets(path: Path, stream_index: int) -> Expected:
             if other.index != stream_index:
                 other.discard = Discard.all
         time_base = stream.time_base or Fraction(1)
+        ordered = is_only_ordered(container, stream)
         for packet in container.demux(stream):
+            if ordered:
+                packet.pts = packet.dts
             if packet.size and packet.pts is not None and not packet.is_discard:
                 found.add(packet.pts * time_base)
             elif packet.size and not packet.is_discard:
@@ -85,7 +88,12 @@ def _difference(found: Expected, expected: Expected) -> str:
     if found.first is None or found.last is None or expected.first is None or expected.last is None:
         return "the written frames have no times"
     start, end = found.first - expected.first, found.last - expected.last
-    if start == end and found.total - expected.total == start * expected.count:
-        return f"all streams start {float(start) * 1000:g} ms later: this container cannot hold times before zero"
-    off = max(abs(start), abs(end), abs(found.total - expected.total) / expected.count)
-    return f"times moved by up to about {float(off) * 1000:.2f} ms: this container cannot hold the exact ones"
+    mean = (found.total - expected.total) / expected.count
+    said = []
+    if abs(start) >= Fraction(1, 1000):
+        when = f"{float(abs(start)) * 1000:g} ms {'later' if start > 0 else 'earlier'}"
+        said.append(f"all streams start {when}: this container cannot hold their times")
+        end, mean = end - start, mean - start
+    if off := max(abs(end), abs(mean), abs(start) if not said else Fraction(0)):
+        said.append(f"times moved by up to about {float(off) * 1000:.2f} ms: this container cannot hold the exact ones")
+    return "; ".join(said)

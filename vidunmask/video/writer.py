@@ -110,8 +110,9 @@ class VideoWriter:
     def _begin_at(self, pts: int) -> None:
         """Sets, by the first pts, what is added to all."""
         assert self._copier is not None
-        if self._expected.count == 0 and pts < 0 and self._format in _QUICKTIME:
-            # Players hide what lies before zero in these containers; sound may, it is the encoder's run-up.
+        if self._expected.count == 0 and ((pts < 0 and self._format in _QUICKTIME) or (pts != 0 and self._format == "avi")):
+            # Players hide what lies before zero in QuickTime's containers; sound may, it is the encoder's run-up. AVI begins
+            # with its first frame, whenever that is: a later start would become a gap behind it.
             self._shift = -pts
             self._copier.shift = self._shift * self._like.time_base
 
@@ -144,6 +145,8 @@ class VideoWriter:
         self._stream = stream
 
     def _container_options(self, tags: dict[str, str]) -> dict[str, str]:
+        if self._format == "avi":
+            return {"avoid_negative_ts": "disabled"}  # of sound; the picture would move with it, its first frame would not
         if self._format not in _QUICKTIME:
             return loop_options(self._like.path, self._format)
         flags = ["+faststart"] if self._faststart else []

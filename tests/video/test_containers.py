@@ -1,0 +1,62 @@
+"""Containers and encoders that do not hold all times."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.video.clips import FAST, copy_clip, info_of, times_of, write_clip
+from vidunmask.errors import UsageError
+from vidunmask.video.reader import VideoReader
+from vidunmask.video.writer import VideoWriter
+
+
+@pytest.mark.parametrize("b_frames", ["0", "3"])
+def test_h264_in_avi_has_the_times_of_its_order_however_often_it_is_written(tmp_path: Path, b_frames: str) -> None:
+    """FFmpeg takes each frame to be shown when the next one is decoded."""
+    options = {"crf": "20", "preset": "ultrafast", "bf": b_frames, "b-adapt": "0"}
+    source = write_clip(tmp_path / "a.avi", audio=1, time_base=Fraction(1, 25), options=options,
+                        container_options={"avoid_negative_ts": "disabled"})  # fmt: skip
+    for before, after in (("a.avi", "b.avi"), ("b.avi", "c.avi"), ("c.avi", "d.mp4")):
+        reader, writer = copy_clip(tmp_path / before, tmp_path / after, **FAST)
+        assert reader.warnings == writer.warnings == []
+        assert times_of(tmp_path / after) == [Fraction(index, 25) for index in range(12)]
+    assert times_of(source) == times_of(tmp_path / "d.mp4")
+
+
+def test_avi_begins_with_its_first_frame_and_says_so(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", audio=1, time_base=Fraction(1, 1000), pts=[1400 + 40 * i for i in range(9)])
+    _, writer = copy_clip(source, tmp_path / "out.avi", **FAST)
+    assert times_of(tmp_path / "out.avi") == [Fraction(index, 25) for index in range(9)]
+    assert writer.warnings == ["all streams start 1400 ms earlier: this container cannot hold their times"]
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".avi", ".nut", ".flv", ".m4v"])
+def test_other_containers_keep_frames_and_their_distances(tmp_path: Path, suffix: str) -> None:
+    source = write_clip(tmp_path / "in.mp4", audio=1, time_base=Fraction(1, 25))
+    copy_clip(source, tmp_path / f"out{suffix}", **FAST)
+    before, after = times_of(source), times_of(tmp_path / f"out{suffix}")
+    assert len(after) == len(before)
+    for a, b in zip(np.diff(before), np.diff(after), strict=True):
+        assert abs(a - b) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video", "mpeg4"])
+@pytest.mark.parametrize("target", ["out.mkv", "out.ts", "out.mpg"])
+def test_encoders_that_know_rates_and_no_times_write_frames_at_a_fixed_rate(tmp_path: Path, codec: str, target: str) -> None:
+    if (codec, target) == ("mpeg4", "out.mpg"):
+        pytest.skip("a program stream holds no MPEG-4")
+    pts = [3003 * index for index in range(12)]
+    source = write_clip(tmp_path / "in.ts", time_base=Fraction(1, 90000), rate=Fraction(30000, 1001), pts=pts)
+    copy_clip(source, tmp_path / target, codec=codec)
+    before, after = times_of(source), times_of(tmp_path / target)
+    assert len(after) == 12
+    np.testing.assert_allclose(np.diff(after).astype(float), np.diff(before).astype(float), atol=0.0011)
+    assert info_of(tmp_path / target).codec == codec
+
+
+def test_frames_at_no_fixed_rate_are_refused_by_such_an_encoder_before_the_work(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", pts=[0, 512, 600, 700, 2000, 4000])
+    with VideoReader(source) as reader, pytest.raises(UsageError, match="mpeg2video: wants frames at a fixed rate"):
+        VideoWriter(tmp_path / "out.mkv", reader.info, codec="mpeg2video")
