@@ -73,7 +73,7 @@ def apart(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None])
 
 
 def free(flag: str, path: Path, *, overwrite: bool) -> None:
-    """Raises UsageError where ``path`` exists and may not be replaced, OutputError where it cannot be made.
+    """Raises OutputError where ``path`` exists and may not be replaced, or cannot be made.
 
     For what a command writes beside its output; ``flag`` names it.
     """
@@ -100,8 +100,8 @@ def _taken(path: Path) -> bool:
     return path.is_file() or (path.is_symlink() and not path.exists())
 
 
-def _exists(flag: str, path: Path) -> UsageError:
-    return UsageError(f"{flag} {path}: exists already; add --overwrite to replace it")
+def _exists(flag: str, path: Path) -> OutputError:
+    return OutputError(f"{flag} {path}: exists already; add --overwrite to replace it")
 
 
 def files(weights: Iterable[str | Path]) -> list[Path]:

@@ -87,7 +87,7 @@ class RunReport:
         return json.dumps({**asdict(self), "fps": round(self.fps, 3)}, indent=2, ensure_ascii=False)
 
     def write(self, path: Path, *, overwrite: bool = False) -> None:
-        """Writes `to_json` to a file. Raises OutputError where that fails, UsageError where the file exists already."""
+        """Writes `to_json` to a file. Raises OutputError where that fails or the file exists already."""
         try:
             with checks.open_new("--report", path, overwrite=overwrite) as file:
                 file.write(self.to_json() + "\n")

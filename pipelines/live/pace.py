@@ -180,7 +180,7 @@ class Stats:
 
     @classmethod
     def open(cls, path: Path, every: float, *, overwrite: bool = False) -> closing[Stats]:
-        """Raises OutputError where the file cannot be written, UsageError where it exists and may not be replaced."""
+        """Raises OutputError where the file cannot be written, or exists and may not be replaced."""
         file = checks.open_new("--stats", path, overwrite=overwrite)
         try:
             return closing(cls(file, every))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.video.clips import picture
-from vidunmask.errors import UsageError
+from vidunmask.errors import OutputError
 from vidunmask.pipelines import checks, cli
 
 
@@ -27,9 +27,9 @@ def _here(tmp_path, monkeypatch):
     assert (tmp_path / "w.safetensors").read_text() == "precious"
 
 
-def refused(arguments, capsys):
+def refused(arguments, capsys, *, code=2):
     """The one line with which a command is refused as wrongly called."""
-    assert cli.main(arguments) == 2
+    assert cli.main(arguments) == code
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     return said
@@ -69,9 +69,9 @@ def test_a_source_that_is_named_like_a_part_of_the_playlist_is_not_replaced(tmp_
 def test_figures_of_a_live_run_replace_a_file_only_where_that_is_asked_for(tmp_path, capsys):
     from vidunmask.pipelines.live.pace import Stats
 
-    said = refused(["live", "--no-window", "--source", "talk.mp4", "--stats", "old.txt"], capsys)
+    said = refused(["live", "--no-window", "--source", "talk.mp4", "--stats", "old.txt"], capsys, code=4)
     assert said == "vidunmask: --stats old.txt: exists already; add --overwrite to replace it\n"
-    with pytest.raises(UsageError, match="--overwrite"):  # it may appear while the networks are loaded
+    with pytest.raises(OutputError, match="--overwrite"):  # it may appear while the networks are loaded
         Stats.open(tmp_path / "old.txt", 1.0)
     (tmp_path / "s.csv").write_text("of yesterday")
     with Stats.open(tmp_path / "s.csv", 1.0, overwrite=True):
@@ -98,7 +98,7 @@ def test_a_report_replaces_a_file_only_where_that_is_asked_for(tmp_path, weights
     Image.fromarray(picture(64, 64)).save(tmp_path / "in.png")
     command = ["in.png", "out.png", "--quiet", "--device", "cpu", "--segmenter", weights.everywhere]
     command = [str(part) for part in [*command, "--inpainter", weights.inpainter, "--report"]]
-    assert "--report old.txt: exists already; add --overwrite" in refused([*command, "old.txt"], capsys)
+    assert "--report old.txt: exists already; add --overwrite" in refused([*command, "old.txt"], capsys, code=4)
     assert not (tmp_path / "out.png").exists()
     assert cli.main([*command, "r.json"]) == 0
     (tmp_path / "r.json").write_text("of yesterday")
