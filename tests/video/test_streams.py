@@ -56,6 +56,40 @@ def test_what_the_container_cannot_hold_is_named(tmp_path: Path) -> None:
     assert len(other_packets(tmp_path / "out.mp4")) == 1
 
 
+@pytest.mark.parametrize(
+    ("target", "tags", "mark"),
+    [
+        ("out.ts", "the tags title, location and ", True),
+        ("out.3gp", "the tag title and ", True),
+        ("out.h264", "the tags title, location and ", True),
+        ("out.gif", "the tags title, location and ", True),
+        ("out.avi", "the tag location", False),
+        ("out.mkv", None, False),
+        ("out.mp4", None, False),
+    ],
+)
+def test_tags_that_the_container_cannot_hold_are_named(tmp_path: Path, target: str, tags: str | None, mark: bool) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=3, metadata={"title": "A title", "location": "+20.9800+105.7800/"})
+    _, writer = copy_clip(source, tmp_path / target, metadata={"comment": "synthesised", "made_by": "a test"})
+    said = [warning.lower() for warning in writer.warnings if warning.startswith("this container cannot hold")]
+    marks = "this program's mark (comment, made_by)" if mark else ""
+    assert said == ([f"this container cannot hold {tags}{marks}"] if tags else [])
+
+
+def test_a_transport_stream_gets_nothing_that_no_player_would_know(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=12, audio=1, subtitle=True, attachment=True)
+    _, writer = copy_clip(source, tmp_path / "out.ts", **FAST)
+    for stream in ("stream 1 (audio flac", "stream 2 (subtitle ass", "stream 3 (attachment"):
+        assert any(warning.startswith(stream) and "left out" in warning for warning in writer.warnings)
+    with open_input(tmp_path / "out.ts") as written:
+        assert [stream.type for stream in written.streams] == ["video"]
+    source = write_clip(tmp_path / "in.mp4", frames=3, audio=1)
+    _, writer = copy_clip(source, tmp_path / "sound.ts", **FAST)
+    assert not any("left out" in warning for warning in writer.warnings)
+    with open_input(tmp_path / "sound.ts") as written:
+        assert [stream.type for stream in written.streams] == ["video", "audio"]
+
+
 def _with_pcm(path: Path, channels: int) -> Path:
     """A clip with PCM sound; AVI and Matroska keep the number of its channels and not which is which."""
     with av.open(str(path), "w") as out:

@@ -25,6 +25,12 @@ _ATTACHED_PICTURE = 1 << 10
 # Written by the muxer itself, or true of the input file only.
 _CONTAINER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
 _STREAM_KEYS = {"encoder", "duration", "vendor_id", "bps", "number_of_frames", "number_of_bytes"}
+# What FFmpeg's muxer has a stream type for; it writes everything else, and so that nothing finds it again.
+_IN_TRANSPORT_STREAMS: dict[str, set[str]] = {
+    "audio": {"mp1", "mp2", "mp3", "aac", "aac_latm", "ac3", "eac3", "dts", "truehd", "opus", "s302m", "pcm_bluray"},
+    "subtitle": {"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "arib_caption"},
+    "attachment": set(),
+}
 _UNORDERED = re.compile(r"(\d+) channels")  # FFmpeg's name for a layout of channels in no known order
 _STREAM_PREFIXES = ("_statistics_", "bps-", "duration-", "number_of_frames-", "number_of_bytes-")
 
@@ -196,11 +202,15 @@ def _add_like(output: Any, stream: Any) -> Any:
 
 def refusal(container: str, stream: Any) -> str | None:
     """Why a container cannot hold a stream, found by writing a file that holds it alone; None where it can."""
+    context = stream.codec_context
+    codec = context.codec.canonical_name if context is not None else ""
+    if container == "mpegts" and codec not in _IN_TRANSPORT_STREAMS.get(stream.type, (codec,)):
+        return "it would be data of no known kind"
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:
             target = _add_like(trial, stream)
             trial.start_encoding()
-            if stream.type == "audio" and stream.codec_context.name.startswith("pcm_"):
+            if stream.type == "audio" and context.name.startswith("pcm_"):
                 # MP4's muxer looks at the channels when the file ends, and only at those of a stream with sound.
                 packet = av.Packet(bytes(8 * stream.layout.nb_channels))
                 packet.pts = packet.dts = 0

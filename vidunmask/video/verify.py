@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,6 +24,8 @@ class Expected:
     first: Fraction | None = None
     last: Fraction | None = None
     chapters: int = 0
+    tags: dict[str, str] = field(default_factory=dict)  # of the container
+    mark: dict[str, str] = field(default_factory=dict)  # those that were added to the source's
     untimed: int = 0
 
     def add(self, time: Fraction) -> None:
@@ -60,12 +62,27 @@ def verify(written: Path, target: Path, like: VideoInfo, expected: Expected, war
         warnings.append("the rotation of the picture is lost: this container cannot hold it")
     if expected.chapters and not found.chapters:
         warnings.append(f"{expected.chapters} chapters were left out: this container cannot hold them")
+    if lost := _lost_tags(expected, found.tags):
+        warnings.append(f"this container cannot hold {' and '.join(lost)}")
+
+
+def _lost_tags(expected: Expected, found: dict[str, str]) -> list[str]:
+    """What is missing of the tags; of those that were added, one that is there is enough."""
+    keys = {key.lower() for key in found}
+    own = {key.lower() for key in expected.mark}
+    lost = [key for key, value in expected.tags.items() if value and key.lower() not in keys | own]
+    said = [f"the tag{'s' if len(lost) > 1 else ''} {', '.join(lost)}"] if lost else []
+    if own and not any(value in text for value in expected.mark.values() for text in found.values()):
+        said.append(f"this program's mark ({', '.join(expected.mark)})")
+    return said
 
 
 def _packets(path: Path, stream_index: int) -> Expected:
     found = Expected()
     with open_input(path) as container:
         found.chapters = len(container.chapters())
+        for holder in (*container.streams, container):  # Ogg keeps a file's tags with its streams
+            found.tags |= holder.metadata
         stream = container.streams[stream_index]
         for other in container.streams:
             if other.index != stream_index:

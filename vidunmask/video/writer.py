@@ -121,6 +121,7 @@ class VideoWriter:
         self._temporary = atomic.reserve(self._target)
         self._copier = StreamCopier(like, self.warnings)
         tags = _joined(self._copier.metadata, self._metadata)
+        self._expected.tags, self._expected.mark = tags, self._metadata
         try:
             self._output = av.open(
                 ffmpeg_name(self._temporary), "w", format=self._format, container_options=self._container_options(tags)
@@ -151,11 +152,8 @@ class VideoWriter:
             return loop_options(self._like.path, self._format)
         flags = ["+faststart"] if self._faststart else []
         others = [key for key in tags if key.lower() not in _ITUNES_KEYS]
-        if others and not any(stream.is_cover for stream in self._like.streams):
+        if others and not any(stream.is_cover for stream in self._like.streams):  # or else the cover would be lost
             flags.append("+use_metadata_tags")
-        elif lost := [key for key in others if key not in self._metadata]:
-            # The muxer writes either QuickTime's tags or iTunes' with the cover.
-            self.warnings.append(f"tags beside cover art are limited to common ones; left out: {', '.join(lost)}")
         options = {"movflags": "".join(flags)} if flags else {}
         ticks = self._like.time_base.denominator
         if ticks < 1 << 31:
