@@ -77,6 +77,7 @@ def write_clip(
     options: dict[str, str] | None = None,
     tags: dict[str, str] | None = None,
     audio: int = 0,
+    sound_blocks: int = 22,
     subtitle: bool = False,
     attachment: bool = False,
     cover_attachment: bool = False,
@@ -143,8 +144,8 @@ def write_clip(
                 out.mux(stream.encode(raw))
             out.mux(stream.encode(None))
         for index, track in enumerate(tracks):
-            samples = (np.sin(np.arange(1024 * 22) * (0.02 + 0.01 * index)) * 8000).astype(np.int16)
-            for block in range(22):
+            samples = (np.sin(np.arange(1024 * sound_blocks) * (0.02 + 0.01 * index)) * 8000).astype(np.int16)
+            for block in range(sound_blocks):
                 sound = av.AudioFrame.from_ndarray(samples[None, block * 1024 : (block + 1) * 1024], "s16", "mono")
                 sound.sample_rate, sound.pts, sound.time_base = 44100, block * 1024, Fraction(1, 44100)
                 out.mux(track.encode(sound))

@@ -60,3 +60,10 @@ def test_frames_at_no_fixed_rate_are_refused_by_such_an_encoder_before_the_work(
     source = write_clip(tmp_path / "in.mp4", pts=[0, 512, 600, 700, 2000, 4000])
     with VideoReader(source) as reader, pytest.raises(UsageError, match="mpeg2video: wants frames at a fixed rate"):
         VideoWriter(tmp_path / "out.mkv", reader.info, codec="mpeg2video")
+
+
+def test_frames_between_the_ticks_of_such_an_encoder_are_still_at_a_fixed_rate(tmp_path: Path) -> None:
+    pts = [48600 + 3600 * index for index in range(8)]  # 13.5 frames of 25 a second, where a program stream likes to begin
+    source = write_clip(tmp_path / "in.ts", time_base=Fraction(1, 90000), pts=pts)
+    copy_clip(source, tmp_path / "out.ts", codec="mpeg2video")
+    assert len(set(np.diff(times_of(tmp_path / "out.ts")))) == 1

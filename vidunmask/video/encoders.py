@@ -156,6 +156,7 @@ def _choose(like: VideoInfo, supported: set[str], container: str, pix_fmt: str |
 
 def configure(context: Any, plan: EncoderPlan, like: VideoInfo, time_base: Fraction) -> None:
     """Sets the fields of an encoder's context that is not open yet."""
+    os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes on stderr otherwise, past FFmpeg's own log
     height, width = like.size
     context.width, context.height, context.pix_fmt = width, height, plan.pix_fmt
     context.time_base = plan.tick or time_base
@@ -175,7 +176,6 @@ def configure(context: Any, plan: EncoderPlan, like: VideoInfo, time_base: Fract
 
 def try_encoder(plan: EncoderPlan, like: VideoInfo) -> str | None:
     """Encodes one black frame of the real size; None where that worked, else the reason in a few words."""
-    os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 writes on stderr otherwise, past FFmpeg's own log
     level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)  # or else the reason of the last try would be missing from this one
@@ -274,7 +274,7 @@ def _tick(name: str, like: VideoInfo) -> Fraction | None:
     rate = min(rates, key=lambda known: abs(known - average)) if rates else average.limit_denominator(1001)
     if like.path:
         try:
-            frames = np.round(scan(like).pts * float(like.time_base * rate))
+            frames = np.floor(scan(like).pts * float(like.time_base * rate) + 0.5)  # as FFmpeg rounds
         except SpanError as error:
             raise UsageError(f"--codec {name}: wants frames at a fixed rate, which these may not have ({error})") from error
         if (np.diff(frames) < 1).any():

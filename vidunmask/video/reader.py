@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import struct
 import threading
 from collections.abc import Generator, Iterator
@@ -54,6 +53,7 @@ class VideoReader:
         self._closed = False
         self._damaged = self._concealed = self._restamped = self._hidden = self._index = 0
         self._last_pts: int | None = None
+        self._last_end = 0
         self._shift = 0  # added to pts after the clock jumped backwards
         self._container = open_input(path)
         try:
@@ -112,6 +112,7 @@ class VideoReader:
             if native is None:
                 return None
             pts = self._stamp(native.pts)
+            self._last_end = pts + (native.duration or 0)
             native = self._conform(native)
             native.pts, native.time_base = pts, self._time_base
             frame = Frame(self._index, native, pts, self._time_base, self.info.display_size, self.info.native_to_display)
@@ -168,17 +169,22 @@ class VideoReader:
             self.warnings.append(f"the file seems cut off or damaged: {seen}{of} frames could be read")
 
     def _ends_early(self) -> bool:
-        """Whether the last frame lies well before the end that the header of the container gives."""
-        length, last = self._container.duration, self._last_pts
-        if "matroska" not in self._container.format.name or not length or last is None:
+        """Whether the video, and all that goes with it, ends well before the end that the header of a Matroska file gives."""
+        length = self._container.duration
+        if "matroska" not in self._container.format.name or not length or self._last_pts is None:
             return False
         longest = Fraction(length + (self._container.start_time or 0), 1_000_000)
-        if len(self._container.streams) > 1:  # another stream may be what makes the file longer
-            own = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", self._stream.metadata.get("DURATION", ""))
-            if own is None:
-                return False
-            longest = int(own[1]) * 3600 + int(own[2]) * 60 + Fraction(own[3])
-        return longest - last * self._time_base > max(Fraction(2), longest / 10)
+        last, leeway = self._last_end * self._time_base, max(Fraction(1), longest / 50)
+        return longest - last > leeway and (len(self._container.streams) == 1 or longest - self._end_of_all(last) > leeway)
+
+    def _end_of_all(self, last: Fraction) -> Fraction:
+        """When the last packet of any stream begins, which is not before ``last``."""
+        with contextlib.suppress(FFmpegError, OSError), open_input(self._path) as container:
+            container.seek(int(last * 1_000_000))
+            for packet in container.demux():
+                if packet.pts is not None:
+                    last = max(last, packet.pts * packet.time_base)
+        return last
 
     def _stamp(self, pts: int | None) -> int:
         """A pts greater than the last one: the frame's own wherever that is possible."""
