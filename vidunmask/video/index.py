@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from av.error import FFmpegError
-from av.stream import Discard
 
 from vidunmask.errors import InputError
 from vidunmask.video.info import VideoInfo
-from vidunmask.video.reader import is_only_ordered, open_input
+from vidunmask.video.reader import is_only_ordered, open_input, packets_of
 
 
 class SpanError(InputError):
@@ -60,18 +58,9 @@ def scan(info: VideoInfo) -> FrameIndex:
     try:
         with open_input(info.path) as container:
             stream = container.streams[info.stream_index]
-            for other in container.streams:
-                if other.index != stream.index:
-                    other.discard = Discard.all
-            ordered = is_only_ordered(container, stream)
-            if ordered and stream.codec_context.has_b_frames:  # type: ignore[union-attr,attr-defined]
+            if is_only_ordered(container, stream) and stream.codec_context.has_b_frames:  # type: ignore[union-attr,attr-defined]
                 raise SpanError(f"{info.path}: an AVI file does not tell when its frames are shown")
-            packets: Any = container.demux(stream)
-            for packet in packets:
-                if not packet.size:
-                    continue
-                if ordered:
-                    packet.pts = packet.dts
+            for packet in packets_of(container, info.stream_index):
                 if packet.pts is None or packet.is_corrupt:
                     raise SpanError(f"{info.path}: a packet of its video has no time or is damaged")
                 if not pts and not packet.is_keyframe:

@@ -316,6 +316,20 @@ def is_only_ordered(container: av.container.InputContainer, stream: Any) -> bool
     return container.format.name == "avi" and _codec(stream) in ("h264", "hevc")
 
 
+def packets_of(container: av.container.InputContainer, index: int) -> Iterator[Any]:
+    """The packets of one stream that hold something, with the ``pts`` that `VideoReader` gives; other streams are not read."""
+    stream = container.streams[index]
+    for other in container.streams:
+        if other.index != index:
+            other.discard = Discard.all
+    ordered = is_only_ordered(container, stream)
+    for packet in container.demux(stream):
+        if packet.size:
+            if ordered:
+                packet.pts = packet.dts
+            yield packet
+
+
 def ffmpeg_name(path: str | Path) -> str:
     """The name by which FFmpeg finds a file whatever its name: ``a:b.mp4`` would be taken for protocol ``a``."""
     return str(path) if _is_url(path) else f"file:{path}"

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from av.error import FFmpegError
-from av.stream import Discard
 
 from vidunmask.errors import OutputError
 from vidunmask.video import units
@@ -25,7 +24,7 @@ from vidunmask.video.formats import component_views, layout_of
 from vidunmask.video.index import FrameIndex
 from vidunmask.video.info import VideoInfo
 from vidunmask.video.packets import EncodedPacket
-from vidunmask.video.reader import VideoReader, is_only_ordered, open_input
+from vidunmask.video.reader import VideoReader, open_input, packets_of
 
 _CONTAINERS = ("mp4", "mov", "ipod", "matroska")  # those that hold parameter sets of both, in the header or between frames
 _ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -179,19 +178,10 @@ def _refuse(*reasons: tuple[bool, str]) -> None:
 def _packets(info: VideoInfo) -> Iterator[Any]:
     try:
         with open_input(info.path) as container:
-            stream = container.streams[info.stream_index]
-            for other in container.streams:
-                if other.index != stream.index:
-                    other.discard = Discard.all
-            ordered = is_only_ordered(container, stream)
-            packets: Any = container.demux(stream)
-            for packet in packets:
-                if packet.size:
-                    if ordered:
-                        packet.pts = packet.dts
-                    if packet.is_discard or packet.pts is None:
-                        raise CannotCopyError("an edit list hides some of its frames")
-                    yield packet
+            for packet in packets_of(container, info.stream_index):
+                if packet.is_discard or packet.pts is None:
+                    raise CannotCopyError("an edit list hides some of its frames")
+                yield packet
     except (FFmpegError, OSError) as error:
         raise CannotCopyError(f"its packets cannot all be read ({error})") from error
 

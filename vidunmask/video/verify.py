@@ -7,11 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from av.error import FFmpegError
-from av.stream import Discard
 
 from vidunmask.errors import InputError, OutputError
 from vidunmask.video.info import VideoInfo
-from vidunmask.video.reader import VideoReader, is_only_ordered, open_input
+from vidunmask.video.reader import VideoReader, open_input, packets_of
 
 
 @dataclass(slots=True)
@@ -83,18 +82,11 @@ def _packets(path: Path, stream_index: int) -> Expected:
         found.chapters = len(container.chapters())
         for holder in (*container.streams, container):  # Ogg keeps a file's tags with its streams
             found.tags |= holder.metadata
-        stream = container.streams[stream_index]
-        for other in container.streams:
-            if other.index != stream_index:
-                other.discard = Discard.all
-        time_base = stream.time_base or Fraction(1)
-        ordered = is_only_ordered(container, stream)
-        for packet in container.demux(stream):
-            if ordered:
-                packet.pts = packet.dts
-            if packet.size and packet.pts is not None and not packet.is_discard:
+        time_base = container.streams[stream_index].time_base or Fraction(1)
+        for packet in packets_of(container, stream_index):
+            if packet.pts is not None and not packet.is_discard:
                 found.add(packet.pts * time_base)
-            elif packet.size and not packet.is_discard:
+            elif not packet.is_discard:
                 found.count += 1
                 found.untimed += 1
     return found
