@@ -88,7 +88,8 @@ def open_new(flag: str, path: Path, *, overwrite: bool) -> TextIO:
     free(flag, path, overwrite=overwrite)
     try:
         replace = overwrite or (path.exists() and not _taken(path))
-        return path.open("w" if replace else "x", encoding="utf-8", buffering=1)
+        # A name that is no Unicode is written as JSON has it: \udce9.
+        return path.open("w" if replace else "x", encoding="utf-8", errors="backslashreplace", buffering=1)
     except FileExistsError as error:
         raise _exists(flag, path) from error
     except OSError as error:

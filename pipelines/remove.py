@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -66,12 +66,15 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
     if checks.is_picture(target):
         raise UsageError(f"{target}: {source} is no picture, name a video such as {target.with_suffix('.mp4').name}")
     watch, tally = Stopwatch(), Tally()
+    seen = source.stat()
+    is_copy = False
     with ExitStack() as stack:
         warnings = stack.enter_context(WarningLog.collecting())
         reader = stack.enter_context(VideoReader(source))
         like = reader.info
         if config.convert_streams:
             like = convert(like, target, stack)
+        about_streams = list(warnings.messages)
         # Made before the networks are loaded: a target or an encoder that will not do is known at once.
         writer = VideoWriter(
             target,
@@ -98,13 +101,27 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
             if progress is not None:
                 progress(tally.frames, tally.frames)
             finishing = time.perf_counter()
-        if not tally.frames_edited and is_copy_enough(source, target, config):
-            copy(source, target)
+
+            def copied(written: Path) -> None:
+                nonlocal is_copy
+                is_copy = copy(source, written, seen=seen)
+
+            if not tally.frames_edited and is_copy_enough(source, target, config):
+                writer.inspection = copied  # before the result takes its place: stopped while copying, nothing stands there
         done = time.perf_counter()
         watch.seconds["encode"] = watch.seconds.get("encode", 0.0) + done - finishing
-        _log_new([*reader.warnings, *writer.warnings], warnings)
+        if is_copy:  # nothing came of what was to be written
+            log.info("%s: no mask was found, so it is a copy of %s byte for byte", target, source)
+            untrue = {*about_streams, *writer.warnings}
+            warnings.messages = [message for message in warnings.messages if message not in untrue]
+        _log_new(reader.warnings if is_copy else [*reader.warnings, *writer.warnings], warnings)
+        if not is_unchanged(source, seen):
+            log.warning("%s: was changed while it was read; run it again", source)
     stages = stage_seconds(watch, parts, networks_before)
-    return make_report(source, target, parts, tally, seconds=done - began, stages=stages, warnings=warnings.messages)
+    copied_frames = tally.frames if is_copy else 0
+    return make_report(
+        source, target, parts, tally, seconds=done - began, stages=stages, warnings=warnings.messages, copied=copied_frames
+    )
 
 
 def is_copy_enough(source: Path, target: Path, config: Config) -> bool:
@@ -113,13 +130,30 @@ def is_copy_enough(source: Path, target: Path, config: Config) -> bool:
     return source.suffix.lower() == target.suffix.lower() and all(value is None for value in asked)
 
 
-def copy(source: Path, target: Path) -> None:
-    """Puts the source's own bytes in the place of a result that says no more; the result stays where there is no room."""
+def copy(source: Path, target: Path, *, seen: os.stat_result) -> bool:
+    """Puts the source's own bytes in the place of a result that says no more.
+
+    False, with the target as it was, where there is no room, or where the source is no longer what it was when it was ``seen``.
+    """
     from vidunmask.video import atomic
 
-    with contextlib.suppress(OutputError), atomic.replacing(target, overwrite=True) as temporary:
-        shutil.copyfile(source, temporary)
-        log.info("%s: no mask was found, so it is a copy of %s byte for byte", target, source)
+    try:
+        with atomic.replacing(target, overwrite=True) as temporary:
+            shutil.copyfile(source, temporary)
+            if not is_unchanged(source, seen):
+                raise OutputError(f"{source}: was changed while it was read")
+    except OutputError:
+        return False
+    return True
+
+
+def is_unchanged(source: Path, seen: os.stat_result) -> bool:
+    """Whether a file is still the one that was ``seen``, and as it was then."""
+    try:
+        now = source.stat()
+    except OSError:
+        return False
+    return os.path.samestat(now, seen) and (now.st_size, now.st_mtime_ns) == (seen.st_size, seen.st_mtime_ns)
 
 
 def convert(like: VideoInfo, target: Path, stack: ExitStack) -> VideoInfo:
@@ -206,6 +240,7 @@ def make_report(
     seconds: float,
     stages: Mapping[str, float],
     warnings: Sequence[str],
+    copied: int = 0,
 ) -> RunReport:
     """The report of one file."""
     return RunReport(
@@ -213,6 +248,7 @@ def make_report(
         output=str(target),
         frames=tally.frames,
         frames_edited=tally.frames_edited,
+        frames_copied=copied,
         seconds=round(seconds, 3),
         stages={name: round(spent, 3) for name, spent in stages.items()},
         faces=tally.faces(),

@@ -67,6 +67,7 @@ class RunReport:
     device: str
     precision: str
     weights: Mapping[str, str]  # file name to SHA-256
+    frames_copied: int = 0  # of a video, passed through without encoding
     files: tuple[RunReport, ...] = ()
     failures: tuple[Failure, ...] = ()
     version: str = __version__

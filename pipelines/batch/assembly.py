@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,18 +39,18 @@ class Assembled:
     warnings: tuple[str, ...]
 
 
-def assemble(parts: Parts, outcomes: Sequence[Outcome], result: Path, config: Config) -> Assembled:
+def assemble(parts: Parts, outcomes: Sequence[Outcome], result: Path, config: Config, *, seen: os.stat_result) -> Assembled:
     """Writes the video to ``result`` from the ``outcomes`` of all its segments, in their order.
 
-    Where nothing can be passed through after all, everything is taken from the segments. Raises SpanError where they do not
-    fit together, OutputError where writing fails.
+    Where nothing can be passed through after all, everything is taken from the segments. ``seen`` is what the source was when
+    they were made. Raises SpanError where they do not fit together, OutputError where writing fails.
     """
     from vidunmask.pipelines.remove import copy, is_copy_enough
     from vidunmask.video.untouched import CannotCopyError
 
     source = Path(parts.info.path)
-    if is_copy_enough(source, result, config) and not any(outcome.edited for outcome in outcomes):
-        copy(source, result)
+    untouched = not any(outcome.edited for outcome in outcomes)
+    if untouched and is_copy_enough(source, result, config) and copy(source, result, seen=seen):
         return Assembled(len(parts.index.pts), ())
     if parts.copying is not None:
         try:

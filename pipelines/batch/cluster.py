@@ -18,6 +18,7 @@ from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
 
 _CORES = 4  # for a worker without a GPU, where the cluster has as many
+_STARTS = 3  # tries for each worker while none has ever come up
 
 
 class _Remote:
@@ -77,6 +78,7 @@ class RayWorkers:
         except ImportError as error:
             raise UsageError(f"--ray {address}: Ray is not installed; pip install 'vidunmask[ray]'") from error
         self._ray = ray
+        self._address = address
         self._config = config
         self._note = note
         _check(address)
@@ -104,6 +106,7 @@ class RayWorkers:
         count = jobs or gpus or max(1, cores // _CORES)
         self._cores = max(1, min(_CORES, cores // count))
         self._gpus = min(1.0, math.floor(100 * gpus / count) / 100) if gpus else 0.0
+        self._failed_starts, self._most = 0, _STARTS * count
         self._actors = [self._start() for _ in range(count)]
         note(f"{count} workers on a cluster of {cores} cores and {gpus} GPUs")
 
@@ -132,19 +135,29 @@ class RayWorkers:
             actor = pending[reference]
             try:
                 value = self._ray.get(reference)
-            except self._ray.exceptions.RayError:
+            except self._ray.exceptions.RayError as error:
                 self._actors.remove(actor)
+                self._check_start(actor, error)
                 self._actors.append(self._start())
                 if actor.key is not None:
                     events.append(Event(actor.key, None))
                 continue
             if not actor.is_ready:
-                actor.is_ready = True
+                actor.is_ready, self._failed_starts = True, 0
                 self._note(f"a worker is ready: process {value[1]} on {value[0]}")
             else:
                 events.append(Event(actor.key if actor.key is not None else -1, value))
                 actor.key = actor.result = None
         return events
+
+    def _check_start(self, lost: _Actor, error: Exception) -> None:
+        """Raises DeviceError where workers are lost again and again before they are ready; nobody is left to do the work."""
+        self._failed_starts += not lost.is_ready
+        if self._failed_starts >= self._most and not any(actor.is_ready for actor in self._actors):
+            line = (str(error).strip().splitlines() or ["no reason given"])[-1]
+            raise DeviceError(
+                f"--ray {self._address}: no worker comes up there ({line}); is vidunmask installed on all its machines?"
+            ) from error
 
     def close(self) -> None:
         """Ends the workers and leaves the cluster; one that was started for this batch ends."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidunmask.errors import OutputError, UsageError, VidunmaskError
+from vidunmask.errors import InputError, OutputError, UsageError, VidunmaskError
 from vidunmask.pipelines import checks
 from vidunmask.pipelines.batch import ledger as books
 from vidunmask.pipelines.batch import seams
@@ -57,6 +58,8 @@ class Job:
         self._settled = 0  # segments from the first on that are as they will stay
         self._again: set[int] = set()
         self._report: RunReport | None = None
+        self._seen: os.stat_result | None = None  # the source as it was when the work began
+        self._refusal = ""  # why nothing of it can be passed through
 
     @property
     def result(self) -> Path:
@@ -68,6 +71,9 @@ class Job:
         from vidunmask.video import atomic
 
         checks.readable(self.source)
+        self._seen = self.source.stat()
+        # It may be another by now than when the batch began.
+        self.entry.input_size, self.entry.input_mtime_ns = self._seen.st_size, self._seen.st_mtime_ns
         try:
             self.target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -114,14 +120,29 @@ class Job:
         """
         from vidunmask.video import atomic
 
+        entry = self.entry
+        before = entry.output_size, entry.output_mtime_ns
         with self._naming_target():
+            self._check_source()
             if self._parts is not None:
                 self._join(self._parts)
-            self._fill_in()
-            note(self.entry)
-            atomic.commit(self.result, self.target, overwrite=may_replace)
+                self._check_source()
+            try:
+                self._fill_in()
+                note(entry)
+                atomic.commit(self.result, self.target, overwrite=may_replace)
+            except BaseException:
+                entry.output_size, entry.output_mtime_ns = before  # what stands there, if anything, is still that
+                raise
         if not self._manner.keep_work:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _check_source(self) -> None:
+        from vidunmask.pipelines.remove import is_unchanged
+
+        assert self._seen is not None
+        if not is_unchanged(self.source, self._seen):
+            raise InputError(f"{self.source}: was changed while it was being worked on; give the same command again")
 
     def warn(self, message: str) -> None:
         """Notes a warning, once."""
@@ -193,14 +214,16 @@ class Job:
         try:
             return plan_copying(info, index, writer.plan, writer.container)
         except CannotCopyError as error:
-            self.warn(f"--copy-untouched: {error}; all of it is encoded")
+            self._refusal = f"--copy-untouched: {error}; all of it is encoded"
             return None
 
     def _resume(self, parts: Parts) -> list[Task]:
         """The segments that are not there yet from an earlier run of the same work."""
         from vidunmask.video.packets import Summary, holds
 
-        identity = json.loads(json.dumps({**self._identity, **_described(parts)}, default=str))
+        entry = self.entry
+        file = {"input": entry.input, "size": entry.input_size, "mtime": entry.input_mtime_ns}
+        identity = json.loads(json.dumps({**self._identity, **file, **_described(parts)}, default=str))
         plan = self.folder / "plan.json"
         with contextlib.suppress(OSError, ValueError):
             if json.loads(plan.read_text(encoding="utf-8")) == identity:
@@ -211,6 +234,8 @@ class Job:
         if not self._outcomes:
             self._fresh_folder()
             plan.write_text(json.dumps(identity), encoding="utf-8")
+        for left in self.folder.glob("*.part"):
+            left.unlink(missing_ok=True)
         self.entry.segments, self.entry.segments_done = len(parts.tasks), len(self._outcomes)
         self.frames_before = sum(outcome.count for outcome in self._outcomes.values())
         return [*(task for task in parts.tasks if task.segment.number not in self._outcomes), *self._settle()]
@@ -235,7 +260,8 @@ class Job:
 
     def _join(self, parts: Parts) -> None:
         outcomes = [self._outcomes[task.segment.number] for task in parts.tasks]
-        made = assemble(parts, outcomes, self.result, self._config)
+        assert self._seen is not None
+        made = assemble(parts, outcomes, self.result, self._config, seen=self._seen)
         self.entry.frames_copied = made.frames_copied
         for message in made.warnings:
             self.warn(message)
@@ -245,7 +271,7 @@ class Job:
         if self._report is not None:
             report = self._report
             entry.frames, entry.frames_edited, entry.faces = report.frames, report.frames_edited, len(report.faces)
-            entry.seconds = report.seconds
+            entry.seconds, entry.frames_copied = report.seconds, report.frames_copied
             for message in report.warnings:
                 self.warn(message)
         else:
@@ -256,6 +282,8 @@ class Job:
             for outcome in outcomes:
                 for message in outcome.warnings:
                     self.warn(message)
+        if self._refusal and not entry.frames_copied:
+            self.warn(self._refusal)
         entry.status, entry.message, entry.exit_code = books.DONE, "", 0
         stat = self.result.stat()
         entry.output_size, entry.output_mtime_ns = stat.st_size, stat.st_mtime_ns

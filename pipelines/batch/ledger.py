@@ -80,7 +80,7 @@ class Ledger:
         with contextlib.suppress(OSError):
             for line in self._journal.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
                 with contextlib.suppress(ValueError):  # the last line, where the power went
-                    self._enter(json.loads(line))
+                    self._enter(json.loads(line), folder)
 
     def _read(self) -> None:
         try:
@@ -97,11 +97,13 @@ class Ledger:
         for item in raw.get("files", ()):
             self._enter(item)
 
-    def _enter(self, item: dict[str, Any]) -> None:
+    def _enter(self, item: dict[str, Any], folder: Path | None = None) -> None:
+        """Takes an entry; with the ``folder`` of the results only where its result is there: it may not have got that far."""
         known = {each.name for each in fields(Entry)}
         with contextlib.suppress(TypeError, AttributeError):
             entry = Entry(**{key: value for key, value in item.items() if key in known})
-            self.entries[entry.input] = entry
+            if folder is None or entry.owns(folder / entry.output):
+                self.entries[entry.input] = entry
 
     def note(self, entry: Entry) -> None:
         """Adds an entry to the journal, which reaches the disk before this returns."""
@@ -163,7 +165,7 @@ class Work:
         held = False
         try:
             # A batch that ended just now may have removed the file that was opened here.
-            held = _lock(lock) and os.path.samestat(os.fstat(lock), (self.path / "lock").stat())
+            held = _lock(lock) and _stands(lock, self.path / "lock")
             if not held:
                 raise OutputError(f"{self.path.parent}: another batch is at work there; wait for it or choose another --out")
             yield self
@@ -181,6 +183,13 @@ class Work:
     def clear(self, output: PurePath) -> None:
         """Removes what was kept for one result."""
         shutil.rmtree(self.of(output), ignore_errors=True)
+
+
+def _stands(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(descriptor: int) -> bool:

@@ -19,7 +19,7 @@ from vidunmask.pipelines.batch.job import Job, Manner
 from vidunmask.pipelines.batch.ledger import Entry, Ledger, Work
 from vidunmask.pipelines.batch.segments import SegmentTask
 from vidunmask.pipelines.batch.terms import BatchError, BatchOptions, BatchReport, Listener
-from vidunmask.pipelines.batch.workers import Event, Failed, Inline, Processes, Queue, Task, Workers
+from vidunmask.pipelines.batch.workers import Event, Failed, Inline, Processes, Queue, Task, Workers, surprise
 from vidunmask.pipelines.config import Config
 
 
@@ -90,12 +90,12 @@ class _Batch:
         self._entries: list[Entry] = []
         self._coming: list[tuple[Entry, bool]] = []  # files not begun yet, and whether their result may be replaced
         self._tasks: dict[int, tuple[Job, Task]] = {}  # by number; those that wait and those under way
-        self._may_replace: dict[int, bool] = {}
+        self._may_replace: dict[str, bool] = {}  # by input
         self._queue = Queue()
         self._next_key = 0
         self._done: dict[int, int] = {}  # frames by task under way
         self._frames_done = 0
-        self._frames_expected: dict[int, int | None] = {}
+        self._frames_expected: dict[str, int | None] = {}  # by input
         self._ended = 0
 
     def run(self) -> BatchReport:
@@ -175,12 +175,11 @@ class _Batch:
 
     def _begin(self, entry: Entry, may_replace: bool) -> None:
         folder = self._work.of(Path(entry.output))
-        identity = {**self._identity, "input": entry.input, "size": entry.input_size, "mtime": entry.input_mtime_ns}
-        job = Job(entry, out=self._out, folder=folder, config=self._config, manner=self._manner, identity=identity)
-        self._may_replace[id(job)] = may_replace
+        job = Job(entry, out=self._out, folder=folder, config=self._config, manner=self._manner, identity=self._identity)
+        self._may_replace[entry.input] = may_replace
         with self._failing(job):
             todo = job.begin(may_replace=may_replace)
-            self._frames_expected[id(job)] = job.frames_expected
+            self._frames_expected[entry.input] = job.frames_expected
             self._frames_done += job.frames_before
             if job.frames_before:
                 of = f"{entry.segments_done} of {entry.segments} segments"
@@ -238,7 +237,7 @@ class _Batch:
         if not job.complete:
             return
         try:
-            job.finish(may_replace=self._may_replace[id(job)], note=self._book.note)
+            job.finish(may_replace=self._may_replace[job.entry.input], note=self._book.note)
         except SpanError as error:
             self._add(job, job.not_in_parts(str(error)), first=True)
             return
@@ -257,6 +256,8 @@ class _Batch:
 
             wrong = atomic.write_error(job.target, error)
             self._end_job(job, Failed(str(wrong), wrong.exit_code))
+        except Exception as error:  # one file's surprise must not end the others
+            self._end_job(job, surprise(job.source, error))
 
     def _end_job(self, job: Job, why: Failed) -> None:
         self._drop(job)

@@ -89,8 +89,13 @@ def perform(task: Task, parts: Parts, progress: Callable[[int], None]) -> Outcom
     except VidunmaskError as error:
         return Failed(str(error), error.exit_code)
     except Exception as error:  # one file's surprise must not end the others
-        line = (str(error).strip().splitlines() or ["no message"])[0]
-        return Failed(f"{task.source}: unexpected {type(error).__name__}: {line}", 1)
+        return surprise(task.source, error)
+
+
+def surprise(source: str | Path, error: Exception) -> Failed:
+    """An error that nobody foresaw as the end of one file."""
+    line = (str(error).strip().splitlines() or ["no message"])[0]
+    return Failed(f"{source}: unexpected {type(error).__name__}: {line}", 1)
 
 
 class Inline:

@@ -148,6 +148,99 @@ def test_a_result_is_known_as_our_own_even_if_the_end_came_before_the_book_was_w
     assert contents(out) == ["a.png", "batch.json"]
 
 
+def test_what_stands_there_stays_our_own_where_the_next_result_did_not_get_to_its_place(tmp_path, config, monkeypatch):
+    from vidunmask.video import atomic
+
+    source, out = picture(tmp_path / "a.png"), tmp_path / "out"
+    batch([source], out, config=config)
+    commit = atomic.commit
+
+    def fail(error):
+        def instead(temporary, target, *, overwrite):
+            if target == out / "a.png":
+                raise error
+            commit(temporary, target, overwrite=overwrite)
+
+        monkeypatch.setattr(atomic, "commit", instead)
+
+    other = replace(config, temporal=False)
+    fail(OutputError("no room"))
+    assert statuses(batch([source], out, config=other)) == [("a.png", "failed")]
+    fail(SystemExit())
+    monkeypatch.setattr(Ledger, "write", lambda self, **options: None)  # the power goes
+    with pytest.raises(SystemExit):
+        batch([source], out, config=other)
+    monkeypatch.undo()
+    assert statuses(batch([source], out, config=other)) == [("a.png", "done")]
+
+
+@pytest.mark.parametrize("seconds", [1.5, 0])
+def test_a_file_that_changes_under_the_work_is_not_done(tmp_path, config, monkeypatch, seconds):
+    source, out = tmp_path / "a.mp4", tmp_path / "out"
+    shutil.copy(SAMPLES / "astronaut_masked.mp4", source)
+
+    class Changing(Listener):
+        def progress(self, done, expected):
+            if done == 5:
+                source.write_bytes(source.read_bytes() + bytes(8))
+
+    options = BatchOptions(segment_seconds=seconds)
+    report = batch([source], out, config=config, options=options, listener=Changing())
+    assert (report.entries[0].status, report.entries[0].exit_code) == ("failed", 3)
+    assert "was changed while it was being worked on" in report.entries[0].message
+    assert not (out / "a.mp4").exists()
+    assert statuses(batch([source], out, config=config, options=options)) == [("a.mp4", "done")]
+
+
+@pytest.mark.parametrize("seconds", [2, 0])
+def test_of_a_video_without_a_mask_all_frames_are_copied_and_nothing_else_is_said(tmp_path, config, weights, seconds):
+    source = SAMPLES / "astronaut_masked.mp4"
+    bare = replace(config, segmenter=weights.nowhere, preset=None)
+    options = BatchOptions(segment_seconds=seconds, container="mp4")
+    report = batch([source], tmp_path / "out", config=bare, options=options)
+    assert (tmp_path / "out" / source.name).read_bytes() == source.read_bytes()
+    entry = report.entries[0]
+    assert (entry.frames, entry.frames_copied, entry.warnings) == (125, 125, [])
+
+
+def test_where_there_is_no_room_for_a_copy_the_segments_are_put_together(tmp_path, config, weights, monkeypatch):
+    def full(*paths):
+        raise OSError(28, "No space left on device")
+
+    source = SAMPLES / "astronaut_masked.mp4"
+    monkeypatch.setattr("shutil.copyfile", full)
+    bare = replace(config, segmenter=weights.nowhere, preset=None)
+    report = batch([source], tmp_path / "out", config=bare, options=BatchOptions(segment_seconds=2))
+    assert (report.entries[0].status, report.entries[0].frames_copied) == ("done", 0)
+    assert len(decoded(tmp_path / "out" / source.name)) == 125
+
+
+def test_the_frames_expected_are_those_of_all_files_that_were_begun(tmp_path, config, clip):
+    expected = set()
+
+    class Heard(Listener):
+        def progress(self, done, of):
+            expected.add(of)
+
+    for name in "abcd":
+        shutil.copy(clip, tmp_path / f"{name}.mp4")
+    inputs = [tmp_path / f"{name}.mp4" for name in "abcd"]
+    batch(inputs, tmp_path / "out", config=config, options=BatchOptions(segment_seconds=0.5), listener=Heard())
+    assert expected == {25, 50, 75, 100}
+
+
+def test_a_surprise_while_a_result_is_put_together_ends_its_file_alone(tmp_path, config, monkeypatch):
+    def surprised(*arguments, **options):
+        raise ValueError("who knows")
+
+    monkeypatch.setattr("vidunmask.pipelines.batch.job.assemble", surprised)
+    inputs = [SAMPLES / "astronaut_masked.mp4", picture(tmp_path / "b.png")]
+    report = batch(inputs, tmp_path / "out", config=config, options=BatchOptions(segment_seconds=2))
+    assert statuses(report) == [("astronaut_masked.mp4", "failed"), ("b.png", "done")]
+    assert report.entries[0].message.endswith("unexpected ValueError: who knows")
+    assert report.entries[0].exit_code == 1
+
+
 def test_a_long_book_is_not_written_for_every_file(tmp_path, config, monkeypatch):
     monkeypatch.setattr("vidunmask.pipelines.batch.ledger._FEW", 1)
     monkeypatch.setattr("vidunmask.pipelines.batch.ledger._SELDOM", 600.0)
@@ -259,7 +352,7 @@ def ends_soon(group):
 
 
 def begun(out, number):
-    return lambda: bool(list(out.glob(f"{WORK}/*/{number:05d}.packets.part")))
+    return lambda: bool(list(out.glob(f"{WORK}/*/{number:05d}.packets.*.part")))
 
 
 def test_after_kill_9_the_same_command_goes_on_to_the_same_result(program, tmp_path, tiny, in_segments):

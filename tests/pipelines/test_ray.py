@@ -46,7 +46,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_result_of_one_machine(tmp_path,
     listener.start()
     try:
         deadline = time.monotonic() + 300
-        while not (list(out.glob(f"{WORK}/*/*.packets.part")) and ready.search("".join(said))):
+        while not (list(out.glob(f"{WORK}/*/*.packets.*.part")) and ready.search("".join(said))):
             assert process.poll() is None, said
             assert time.monotonic() < deadline, said
             time.sleep(0.05)

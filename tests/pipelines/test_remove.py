@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 
@@ -127,6 +128,48 @@ def test_a_video_without_a_mask_is_copied_byte_for_byte_unless_another_encoding_
     assert copied.read_bytes() == clip.read_bytes()
     unmask(clip, encoded, config=Config(crf=30), parts=bare_parts)
     assert encoded.read_bytes() != clip.read_bytes()
+
+
+def test_stopped_while_it_copies_a_run_leaves_what_stood_there(clip, tmp_path, bare_parts, monkeypatch):
+    def stop(*paths):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.copyfile", stop)
+    with pytest.raises(KeyboardInterrupt):
+        unmask(clip, tmp_path / "out.mp4", config=Config(), parts=bare_parts)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "out.mp4").write_bytes(b"precious")
+    with pytest.raises(KeyboardInterrupt):
+        unmask(clip, tmp_path / "out.mp4", config=Config(overwrite=True), parts=bare_parts)
+    assert (tmp_path / "out.mp4").read_bytes() == b"precious"
+
+
+def test_a_file_that_took_the_place_of_the_input_is_not_copied_unseen(clip, tmp_path, bare_parts):
+    source, other = shutil.copy(clip, tmp_path / "in.mp4"), shutil.copy(SAMPLES / "astronaut_masked.mp4", tmp_path / "b.mp4")
+
+    def exchange(done, of):
+        if other.exists():
+            other.replace(source)
+
+    report = unmask(source, tmp_path / "out.mp4", config=Config(), parts=bare_parts, progress=exchange)
+    assert report.frames == len(times(tmp_path / "out.mp4")) == 25
+    assert report.frames_copied == 0
+    assert report.warnings == (f"{source}: was changed while it was read; run it again",)
+
+
+def test_what_was_said_of_an_encoding_does_not_stand_in_the_report_of_a_copy(tmp_path, bare_parts):
+    source = tmp_path / "in.avi"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = 160, 120
+        for shade in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((120, 160, 3), shade * 40, np.uint8), "rgb24")))
+        container.mux(stream.encode(None))
+    report = unmask(source, tmp_path / "out.avi", config=Config(), parts=bare_parts)
+    assert (report.frames, report.frames_copied, report.warnings) == (5, 5, ())
+    report = unmask(source, tmp_path / "out.mkv", config=Config(preset="ultrafast"), parts=bare_parts)
+    assert report.frames_copied == 0
+    assert "becomes h264" in report.warnings[0]
 
 
 def test_a_folder_goes_on_past_a_bad_picture_and_names_it(tmp_path, config, parts):

@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import threading
 import time
 from importlib import metadata
@@ -99,6 +100,12 @@ def test_a_report_is_json_with_the_frame_rate(tmp_path):
     assert read["fps"] == 25
     assert read["warnings"] == ["ü"]
     assert read["failures"][0]["exit_code"] == 3
+
+
+def test_a_report_names_a_file_whose_name_is_no_unicode(tmp_path):
+    name = os.fsdecode(b"caf\xe9.mp4")
+    report(input=name).write(tmp_path / "run.json")
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["input"] == name
 
 
 def test_a_report_that_cannot_be_written_is_an_output_error(tmp_path):

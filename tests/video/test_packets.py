@@ -45,3 +45,17 @@ def test_nothing_appears_where_the_writing_fails(tmp_path):
     with pytest.raises(RuntimeError):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "a.packets"
+    with PacketWriter(path) as lost:
+        lost.write(PACKETS[0])
+        with PacketWriter(path) as writer:
+            for packet in PACKETS:
+                writer.write(packet)
+        assert holds(path, writer.summary)
+        for packet in PACKETS[1:]:
+            lost.write(packet)
+    assert holds(path, lost.summary)
+    assert list(tmp_path.iterdir()) == [path]

@@ -97,7 +97,7 @@ class JoinedWriter(VideoWriter):
     ) -> None:
         """Writes all packets of the video, in the order of decoding. Raises `OutputError` where a frame is missing."""
         self._begin_at(int(index.pts[0]))
-        self._inspection = inspect
+        self.inspection = inspect
         context = self._stream.codec_context
         try:
             context.open()
@@ -132,10 +132,6 @@ class JoinedWriter(VideoWriter):
 
     def _flush(self) -> None:
         """Nothing: the encoder was given no frame."""
-
-    def _inspect(self, written: Path) -> None:
-        if self._inspection is not None:
-            self._inspection(written)
 
 
 def _decoding_times(index: FrameIndex, delay: int) -> Iterator[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class PacketWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._temporary = path.with_name(path.name + ".part")
+        # Of a name of its own: a worker that was given up may still be at it.
+        self._temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         self._hash = hashlib.sha256()
         self._count = 0
 

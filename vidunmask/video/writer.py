@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -78,6 +79,8 @@ class VideoWriter:
         self._copier: StreamCopier | None = None
         self._expected = Expected()
         self._shift = 0  # ticks added to every pts
+        # A last look at the finished and verified file before it takes its place; may put another there, or raise.
+        self.inspection: Callable[[Path], None] | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -185,9 +188,6 @@ class VideoWriter:
         """Writes what the encoder still holds."""
         self._encode(None)
 
-    def _inspect(self, written: Path) -> None:
-        """A last look at the finished file before it takes its place; for writers that promise more."""
-
     def _finish(self) -> None:
         assert self._copier is not None
         assert self._temporary is not None
@@ -203,7 +203,8 @@ class VideoWriter:
         self._copier.close()
         self._expected.chapters = self._copier.chapters
         verify(self._temporary, self._target, self._like, self._expected, self.warnings)
-        self._inspect(self._temporary)
+        if self.inspection is not None:
+            self.inspection(self._temporary)
         atomic.commit(self._temporary, self._target, overwrite=self._overwrite)
 
     def _abort(self) -> None:
