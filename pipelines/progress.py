@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+_GONE = contextlib.suppress(OSError, ValueError)  # a closed pipe, terminal or file
+
 
 class ProgressBar:
     """Frames, frames per second and time left, on stderr; one line a half-minute where stderr is no terminal.
 
-    Nothing is shown before the first frame, so that an error before any work stands alone on its line.
+    Nothing is shown before the first frame, so that an error before any work stands alone on its line. Where nobody reads
+    stderr any longer the run goes on; its exit code still tells.
     """
 
     def __init__(self, *, unit: str = "frame") -> None:
@@ -23,11 +27,12 @@ class ProgressBar:
     def __call__(self, done: int, expected: int | None) -> None:
         """Shows ``done`` of ``expected`` frames; an estimate that turns out too small is raised."""
         total = None if expected is None else max(expected, done)
-        if self._bar is None:
-            self._bar = self._open(total)
-        if self._bar.total != total:
-            self._bar.total = total
-        self._bar.update(done - self._bar.n)
+        with _GONE:
+            if self._bar is None:
+                self._bar = self._open(total)
+            if self._bar.total != total:
+                self._bar.total = total
+            self._bar.update(done - self._bar.n)
 
     def _open(self, total: int | None) -> tqdm:
         from tqdm import tqdm
@@ -45,14 +50,16 @@ class ProgressBar:
 
     def say(self, message: str) -> None:
         """Prints a line, above the bar where there is one."""
-        if self._bar is None:
-            print(message, file=sys.stderr)
-        else:
-            self._bar.write(message, file=sys.stderr)
+        with _GONE:
+            if self._bar is None:
+                print(message, file=sys.stderr)
+            else:
+                self._bar.write(message, file=sys.stderr)
 
     def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with _GONE:
+                self._bar.close()

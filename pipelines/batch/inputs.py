@@ -83,13 +83,14 @@ def _lines(name: str) -> Iterator[tuple[str, Path]]:
 
 def _of_word(word: str, base: Path, out: Path) -> Iterator[Found | None]:
     """The files of one word; None for each file of a folder that is neither video nor picture."""
-    path = base / Path(word).expanduser()
+    path = base / _at_home(word)
     if path.is_dir():
         yield from _of_folder(path, out)
     elif path.exists():
         yield Found(_absolute(path), PurePath(path.name))
     elif glob.has_magic(word):
-        matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - patterns from the root, `**` included
+        pattern = str(Path(glob.escape(str(base))) / _at_home(word))
+        matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - patterns from the root, `**` included
         if not matches:
             yield Found(_absolute(path), PurePath(path.name), f"{word}: no file matches this pattern")
         for match in map(Path, matches):
@@ -101,6 +102,14 @@ def _of_word(word: str, base: Path, out: Path) -> Iterator[Found | None]:
                 yield Found(_absolute(match), PurePath(match.name))
     else:
         yield Found(_absolute(path), PurePath(path.name), f"{word}: no such file or folder")
+
+
+def _at_home(word: str) -> Path:
+    """The path with ``~`` as the shell has it: a name such as ``~draft.mp4`` that is nobody's home is itself."""
+    try:
+        return Path(word).expanduser()
+    except RuntimeError:
+        return Path(word)
 
 
 def _of_folder(folder: Path, out: Path) -> Iterator[Found | None]:

@@ -121,7 +121,7 @@ class Job:
         from vidunmask.video import atomic
 
         entry = self.entry
-        before = entry.output_size, entry.output_mtime_ns
+        before = entry.status, entry.output_size, entry.output_mtime_ns
         with self._naming_target():
             self._check_source()
             if self._parts is not None:
@@ -132,7 +132,8 @@ class Job:
                 note(entry)
                 atomic.commit(self.result, self.target, overwrite=may_replace)
             except BaseException:
-                entry.output_size, entry.output_mtime_ns = before  # what stands there, if anything, is still that
+                if not entry.owns(self.target):  # what stands there, if anything, is what stood there before
+                    entry.status, entry.output_size, entry.output_mtime_ns = before
                 raise
         if not self._manner.keep_work:
             shutil.rmtree(self.folder, ignore_errors=True)

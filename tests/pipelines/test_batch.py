@@ -166,6 +166,9 @@ def test_what_stands_there_stays_our_own_where_the_next_result_did_not_get_to_it
     other = replace(config, temporal=False)
     fail(OutputError("no room"))
     assert statuses(batch([source], out, config=other)) == [("a.png", "failed")]
+    fail(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        batch([source], out, config=other)
     fail(SystemExit())
     monkeypatch.setattr(Ledger, "write", lambda self, **options: None)  # the power goes
     with pytest.raises(SystemExit):

@@ -46,6 +46,21 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tree):
     assert found(tree, "take [1].mp4")[0] == ["take [1].mp4"]
 
 
+def test_a_name_that_begins_with_a_tilde_is_a_file_where_it_is_nobodys_home(tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    (tree / "~draft.mp4").write_bytes(b"x")
+    items, _ = collect(["~draft.mp4", "~*.mp4"], out=tree / "out")
+    assert [item.path for item in items] == [tree / "~draft.mp4"]
+
+
+def test_a_pattern_in_a_list_is_one_but_not_the_folder_of_the_list(tree):
+    folder = tree / "take [1]"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"x")
+    (folder / "list.txt").write_text("*.mp4\n")
+    assert found(tree, f"@{folder / 'list.txt'}")[0] == ["take [1]/a.mp4"]
+
+
 def test_a_list_has_paths_relative_to_itself_and_comments(tree):
     listed = tree / "a" / "my list.txt"
     listed.write_text("\ufeff# what to do\r\n\r\ntalk.mp4\r\n../c d/#1.mkv\r\n", encoding="utf-8")
