@@ -83,6 +83,8 @@ def unmask_folder(
                 reports.append(unmask_picture(path, target / path.name, config=config, parts=parts))
             except VidunmaskError as error:
                 failures.append(Failure(str(path), str(error), error.exit_code))
+            except Exception as error:  # one picture's surprise must not end the others
+                failures.append(Failure(str(path), f"{path}: unexpected {type(error).__name__}: {error}", 1))
             if progress is not None:
                 progress(index + 1, len(pictures))
     finally:

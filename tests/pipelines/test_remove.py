@@ -192,6 +192,26 @@ def test_a_folder_goes_on_past_a_bad_picture_and_names_it(tmp_path, config, part
         unmask(source, target, config=config, parts=parts)
 
 
+def test_a_surprise_over_one_picture_of_a_folder_is_its_failure_alone(tmp_path, config, parts, monkeypatch):
+    from vidunmask.video import images
+
+    for name in ("a.png", "b.png"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.open(SAMPLES / "astronaut_masked.jpg").resize((300, 300)).save(tmp_path / "in" / name)
+    read = images.read_image
+
+    def surprised(path):
+        if path.name == "a.png":
+            raise MemoryError("no room for it")
+        return read(path)
+
+    monkeypatch.setattr(images, "read_image", surprised)
+    report = unmask(tmp_path / "in", tmp_path / "out", config=config, parts=parts)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.png"]
+    failure = report.failures[0]
+    assert (failure.exit_code, failure.message) == (1, f"{tmp_path / 'in' / 'a.png'}: unexpected MemoryError: no room for it")
+
+
 def test_a_folder_without_pictures_is_an_input_error_and_makes_nothing(tmp_path, config):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no pictures \([^)]*\)$"):

@@ -154,3 +154,11 @@ def test_targets_are_checked_and_failures_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="--overwrite"):
         images.write_image(tmp_path / "there.png", read.frame, like=read)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "there.png"]
+
+
+def test_a_damaged_avif_is_no_picture_that_can_be_read(tmp_path):
+    path = tmp_path / "a.avif"
+    Image.new("RGB", (64, 48), "teal").save(path)
+    path.write_bytes(path.read_bytes().replace(b"iloc", b"xloc"))  # where its data lie is not said
+    with pytest.raises(InputError, match=r"a\.avif: not a picture that can be read"):
+        images.read_image(path)

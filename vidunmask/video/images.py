@@ -7,6 +7,7 @@ subsampling, PNG's text and sixteen bits survive, and a picture in which nothing
 from __future__ import annotations
 
 import logging
+import struct
 import zlib
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -28,7 +29,11 @@ log = logging.getLogger(__name__)
 
 _ORIENTATION, _USER_COMMENT, _EXIF_IFD = 0x0112, 0x9286, 0x8769
 _DEEP = ("PNG", "TIFF")  # Pillow reads sixteen bits per channel of RGB as eight; OpenCV does not
-_UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError, EOFError)
+_UNREADABLE = (
+    UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError, EOFError,
+    RuntimeError,  # Pillow's of a damaged AVIF
+    TypeError, struct.error,  # and of a damaged TIFF
+)  # fmt: skip
 # Made anew by the encoder; every other chunk of a PNG is carried over.
 _PNG_CODED = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sBIT", b"hIST", b"bKGD"}
 _COMMON = ("exif", "icc_profile", "dpi")  # settings that mean the same in every format
