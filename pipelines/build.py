@@ -26,7 +26,7 @@ class Parts:
     unmasker: Unmasker
     device: str
     precision: str
-    weights: dict[str, str]  # file name to SHA-256
+    weights: dict[str, str]  # file name to SHA-256; the whole path where both files have one name
 
 
 def build(config: Config) -> Parts:
@@ -46,7 +46,9 @@ def build(config: Config) -> Parts:
     inpainter = weights.load(config.inpainter, kind="inpainter", device=device)
     unmasker = Unmasker(segmenter, inpainter, device=device, dtype=dtype, batch=config.batch, compile=config.compile)
     cards = [weights.read_card(name) for name in (config.segmenter, config.inpainter)]
-    return Parts(detector, unmasker, str(device), precision, {card.path.name: card.sha256 for card in cards})
+    alike = len({card.path.name for card in cards}) < len(cards)
+    files = {str(card.path) if alike else card.path.name: card.sha256 for card in cards}
+    return Parts(detector, unmasker, str(device), precision, files)
 
 
 def detectors_at_once() -> int:

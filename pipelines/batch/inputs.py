@@ -130,7 +130,9 @@ def _is_known(path: Path) -> bool:
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
-    return _absolute(path).is_relative_to(_absolute(folder))
+    """Whether a file or folder lies in a folder, by whatever links either was named."""
+    real = Path(os.path.realpath(path.parent), path.name)
+    return _absolute(path).is_relative_to(_absolute(folder)) or real.is_relative_to(os.path.realpath(folder))
 
 
 def _absolute(path: Path) -> Path:

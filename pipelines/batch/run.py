@@ -87,6 +87,7 @@ class _Batch:
         self._digest = digest_of(config, options, identity)
         self._manner = Manner(options.segment_seconds, options.copy_untouched, options.keep_work)
         self._named = list(named)
+        self._inputs = {os.path.realpath(item.path): item.path for item in named}
         self._entries: list[Entry] = []
         self._coming: list[tuple[Entry, bool]] = []  # files not begun yet, and whether their result may be replaced
         self._tasks: dict[int, tuple[Job, Task]] = {}  # by number; those that wait and those under way
@@ -139,6 +140,9 @@ class _Batch:
         if stat is None or item.problem:
             reason = item.problem or f"{item.path}: no such file or folder"
             self._fail(entry, Failed(reason, 3))
+            return
+        if (other := self._inputs.get(os.path.realpath(output), item.path)) != item.path:
+            self._fail(entry, Failed(f"{output}: is the input {other}, which the result of {item.path} would replace", 2))
             return
         same = old is not None and old.same_input(stat, self._digest)
         entry.input_size, entry.input_mtime_ns = stat.st_size, stat.st_mtime_ns

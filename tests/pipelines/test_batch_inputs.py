@@ -41,6 +41,17 @@ def test_a_pattern_and_a_file_give_each_file_once(tree):
     assert found(tree, "*/talk.mp4", "a/talk.mp4", "**/*.mkv")[0] == ["a/talk.mp4", "b/talk.mp4", "c d/#1.mkv"]
 
 
+def test_results_are_left_out_where_a_link_leads_to_them_too(tree):
+    (tree / "link").symlink_to(tree / "out")
+    (tree / "all").symlink_to(tree)
+    expected = ["a/talk.mp4", "a/deep/er/Фото 1.JPG", "b/talk.mp4", "c d/#1.mkv"]
+    for folder, out in (("all", "out"), ("", "link"), ("all", "link")):
+        items, _ = collect([str(tree / folder)], out=tree / out)
+        assert [str(item.path.relative_to(tree / folder)) for item in items] == expected
+    items, _ = collect([str(tree / "all" / "*" / "*.mp4")], out=tree / "out")
+    assert [item.path.parent.name for item in items] == ["a", "b"]
+
+
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tree):
     (tree / "take [1].mp4").write_bytes(b"x")
     assert found(tree, "take [1].mp4")[0] == ["take [1].mp4"]

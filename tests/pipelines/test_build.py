@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 
@@ -52,6 +54,15 @@ def test_the_parts_say_what_they_were_made_of(weights):
     assert (parts.device, parts.precision) == ("cpu", "float32")
     assert list(parts.weights) == ["nowhere.safetensors", "inpainter.safetensors"]
     assert all(len(digest) == 64 for digest in parts.weights.values())
+
+
+def test_of_two_files_of_weights_with_one_name_both_are_known(weights, tmp_path):
+    segmenter, inpainter = tmp_path / "a" / "weights.safetensors", tmp_path / "b" / "weights.safetensors"
+    for source, target in ((weights.nowhere, segmenter), (weights.inpainter, inpainter)):
+        target.parent.mkdir()
+        shutil.copy(source, target)
+    parts = build(Config(device="cpu", precision="float32", segmenter=segmenter, inpainter=inpainter))
+    assert list(parts.weights) == [str(segmenter), str(inpainter)]
 
 
 def test_weights_of_the_wrong_kind_are_refused(weights):
