@@ -22,6 +22,8 @@ from vidunmask.video.info import VideoInfo
 from vidunmask.video.reader import open_input
 
 _ATTACHED_PICTURE = 1 << 10
+_AWAITED, _HELD = 64, 1024  # packets of a video, and of all streams, that are read ahead to find its first decoding time
+_EDIT_LISTS = {"mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v"}  # muxers that can say from when on a stream is shown
 # Written by the muxer itself, or true of the input file only.
 _CONTAINER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
 _STREAM_KEYS = {"encoder", "duration", "vendor_id", "bps", "number_of_frames", "number_of_bytes"}
@@ -48,6 +50,7 @@ class StreamCopier:
         self._targets: dict[int, Any] = {}
         self._last_dts: dict[int, int] = {}
         self._refused: dict[int, int] = {}
+        self._unshown: dict[int, int] = {}  # packets of a video that were left out before its first
         self._packets: Iterator[av.Packet] = iter(())
         self._pending: av.Packet | None = None
         self._output: Any = None
@@ -76,7 +79,7 @@ class StreamCopier:
         # Attachments travel in the header.
         copied = [stream for stream in self._input.streams if stream.index in self._targets and stream.type != "attachment"]
         if copied:
-            self._packets = self._input.demux(*copied)
+            self._packets = _with_decoding_times(self._input.demux(*copied))
         self._advance()
 
     def _add(self, stream: Any) -> Any | None:
@@ -136,19 +139,41 @@ class StreamCopier:
             except (FFmpegError, OSError) as error:
                 self._warnings.append(f"reading the other streams of the input ended early ({error.strerror})")
                 return
-            if packet.size and packet.stream.index in self._targets:
+            if packet.size and packet.stream.index in self._targets and not self._is_hidden(packet):
                 self._pending = packet
                 return
 
+    def _is_hidden(self, packet: Any) -> bool:
+        """Whether the source's edit list hides a packet at the start and the output has none that would."""
+        if "mp4" not in self._like.container or self._output.format.name in _EDIT_LISTS:
+            return False
+        stream, hidden = packet.stream, bool(packet.is_discard)
+        before_zero = packet.pts is not None and packet.pts < 0
+        if stream.type != "video":
+            # One packet of sound that begins before zero and ends after it would move all streams by as much.
+            return hidden or (stream.type == "audio" and before_zero)
+        if stream.index in self._last_dts:
+            return hidden and before_zero  # others may be needed to decode what is shown
+        if hidden:
+            self._unshown[stream.index] = self._unshown.get(stream.index, 0) + 1
+        elif stream.index in self._unshown and not packet.is_keyframe:
+            self._warnings.append(
+                f"stream {stream.index} (video) loses its pictures before its first key frame: they build on "
+                f"{self._unshown[stream.index]} that the input hides, and a {self._output.format.name} file cannot hide any"
+            )
+        return hidden
+
     def _write(self, packet: av.Packet) -> None:
         index = packet.stream.index
-        if packet.dts is None and packet.pts is not None:
-            packet.dts = packet.pts
+        last = self._last_dts.get(index)
         if self.shift:
             ticks = round(self.shift / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
-        last = self._last_dts.get(index)
+        if packet.dts is None and packet.pts is not None:
+            packet.dts = packet.pts
+            if packet.stream.type == "video" and last is not None:
+                packet.dts = min(packet.pts, last + max(1, packet.duration or 0))
         if packet.dts is not None:
             if last is not None and packet.dts <= last:  # muxers refuse to go back
                 packet.dts = last + 1
@@ -175,6 +200,54 @@ class StreamCopier:
     def metadata(self) -> dict[str, str]:
         """The container's own tags, without those that only the input's muxer could know."""
         return clean_metadata(self._input.metadata, _CONTAINER_KEYS) if self._input is not None else {}
+
+
+def _with_decoding_times(packets: Iterator[Any]) -> Iterator[Any]:
+    """The packets of all streams, with the first decoding times of a video that shows its frames in another order.
+
+    Matroska has no decoding times, and FFmpeg makes some up only once it knows how far they run ahead. A time of presentation
+    in their place would hold back the frames that are shown before it.
+    """
+    held: list[Any] = []
+    untimed: dict[int, list[Any]] = {}  # the first packets of each video
+    timed: set[int] = set()
+    broken: Exception | None = None
+    try:
+        for packet in packets:
+            index = packet.stream.index
+            held.append(packet)
+            if packet.stream.type == "video" and packet.size and index not in timed:
+                first = untimed.setdefault(index, [])
+                if packet.dts is None and packet.pts is not None and len(first) < _AWAITED:
+                    first.append(packet)
+                else:
+                    _count_back(untimed.pop(index), packet.dts)
+                    timed.add(index)
+            if len(held) == _HELD:
+                for first in untimed.values():
+                    _count_back(first, None)
+                timed.update(untimed)
+                untimed.clear()
+            if not untimed:
+                yield from held
+                held.clear()
+    except (FFmpegError, OSError) as error:
+        broken = error
+    for first in untimed.values():
+        _count_back(first, None)
+    yield from held
+    if broken is not None:
+        raise broken
+
+
+def _count_back(packets: list[Any], dts: int | None) -> None:
+    """Gives packets the decoding times before ``dts``, or before all that is shown, one packet's duration apart."""
+    if not packets:
+        return
+    step = max(1, packets[0].duration or 0)
+    begin = min([packet.pts for packet in packets] + ([] if dts is None else [dts])) - step * len(packets)
+    for position, packet in enumerate(packets):
+        packet.dts = begin + step * position
 
 
 def clean_metadata(tags: dict[str, str], drop: set[str] = _STREAM_KEYS, prefixes: tuple[str, ...] = ()) -> dict[str, str]:

@@ -22,6 +22,7 @@ from vidunmask.video.reader import ffmpeg_name
 from vidunmask.video.streams import StreamCopier, video_metadata
 from vidunmask.video.verify import Expected, verify
 
+_DEFAULT = 1  # AV_DISPOSITION_DEFAULT
 # Muxers without a table of codecs name only their default one.
 _MORE_CODECS = {
     "mpegts": {"h264", "hevc", "mpeg1video", "mpeg4"},
@@ -140,7 +141,9 @@ class VideoWriter:
         configure(stream.codec_context, self.plan, like, time_base)
         stream.time_base = 1 / like.average_rate if self._format == "avi" and like.average_rate else time_base
         stream.metadata.update(video_metadata(like.metadata))
-        stream.disposition = like.disposition
+        # QuickTime's muxer makes the first video the default one where none is: not always the one that is shown and edited.
+        several = sum(other.kind == "video" and not other.is_cover for other in like.streams) > 1
+        stream.disposition = like.disposition | (_DEFAULT if several else 0)
         if like.display_matrix is not None:
             if hasattr(stream, "set_display_matrix"):  # PyAV 18
                 stream.set_display_matrix(like.display_matrix)

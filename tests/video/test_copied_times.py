@@ -1,0 +1,105 @@
+"""The times of what is copied beside the picture: those of the source, whatever the container makes of them."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from tests.video.clips import FAST, copy_clip, other_packets, picture, times_of, write_clip
+from vidunmask.video.reader import open_input
+
+
+def _with_second_video(path: Path, *, cut: int = 0, key_every: int = 60, large_first: bool = True) -> Path:
+    """A large and a small video of 20 frames with B-frames; the first ``cut`` frames lie before zero."""
+    options = {"bf": "2", "b-adapt": "0", "g": str(key_every), "preset": "veryfast", "x264-params": "scenecut=0:b-pyramid=none"}
+    with av.open(str(path), "w", container_options={"avoid_negative_ts": "disabled"} if path.suffix == ".mp4" else {}) as out:
+        streams: list[Any] = []
+        for height, width in [(96, 128), (48, 64)] if large_first else [(48, 64), (96, 128)]:
+            stream = out.add_stream("libx264", rate=25, options=options)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            streams.append(stream)
+        for index in range(20):
+            for stream in streams:
+                raw = av.VideoFrame.from_ndarray(picture(stream.height, stream.width, shift=3 * index), "rgb24")
+                raw = raw.reformat(format="yuv420p")
+                raw.pts, raw.time_base = index - cut, Fraction(1, 25)
+                out.mux(stream.encode(raw))
+        for stream in streams:
+            out.mux(stream.encode(None))
+    return path
+
+
+def _packet_times(path: Path, stream: int) -> list[Fraction]:
+    """When the packets of a stream are shown, in the order in which they are decoded, from the first frame of the file on."""
+    with open_input(path) as container:
+        packets = [packet for packet in container.demux() if packet.size]
+        start = min(packet.pts * packet.time_base for packet in packets)
+        return [packet.pts * packet.time_base - start for packet in packets if packet.stream.index == stream]
+
+
+@pytest.mark.parametrize("source", ["in.mkv", "in.mp4", "in.ts"])
+@pytest.mark.parametrize("target", ["out.mkv", "out.mp4", "out.ts"])
+def test_a_second_video_keeps_its_times_and_their_order(tmp_path: Path, source: str, target: str) -> None:
+    path = _with_second_video(tmp_path / source)
+    before = _packet_times(path, 1)
+    assert before != sorted(before)
+    _, writer = copy_clip(path, tmp_path / target, **FAST)
+    assert _packet_times(tmp_path / target, 1) == before
+    assert not any("damaged" in warning for warning in writer.warnings)
+
+
+def test_the_edited_video_is_found_again_where_the_first_one_is_another(tmp_path: Path) -> None:
+    path = _with_second_video(tmp_path / "in.ts", large_first=False)
+    reader, _ = copy_clip(path, tmp_path / "out.mp4", **FAST)
+    assert reader.info.stream_index == 1
+    with open_input(tmp_path / "out.mp4") as written:
+        assert [int(stream.disposition) & 1 for stream in written.streams] == [0, 1]
+
+
+def _trimmed(path: Path, seconds: Fraction, **clip: Any) -> Path:
+    """An MP4 clip of which an edit list hides the first part."""
+    whole = write_clip(path.with_name("whole.mp4"), **clip)
+    with open_input(whole) as source, av.open(str(path), "w", container_options={"avoid_negative_ts": "disabled"}) as out:
+        streams = [out.add_stream_from_template(stream, opaque=stream.type == "video") for stream in source.streams]
+        for packet in source.demux():
+            if packet.size:
+                ticks = round(seconds / packet.time_base)
+                packet.pts, packet.dts = packet.pts - ticks, packet.dts - ticks
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("target", ["out.mkv", "out.ts", "out.avi"])
+def test_sound_that_an_edit_list_hides_does_not_come_back(tmp_path: Path, target: str) -> None:
+    path = _trimmed(tmp_path / "in.mp4", Fraction(3, 10), frames=25, audio=1, sound_blocks=43)
+    sound = other_packets(path)[1]
+    assert sum(time < 0 for time, _ in sound) > 10
+    assert times_of(path)[0] < Fraction(1, 25)
+    _, writer = copy_clip(path, tmp_path / target, **FAST)
+    copied = other_packets(tmp_path / target)[1]
+    shown = [data for time, data in sound if time >= 0]
+    assert len(copied) == len(shown)
+    assert target == "out.ts" or [data for _, data in copied] == shown  # transport streams put a header before each packet
+    assert copied[0][0] < Fraction(1024, 44100)
+    assert not any("later" in warning for warning in writer.warnings)
+    assert times_of(tmp_path / target)[0] < Fraction(2, 25)  # AVI gives H.264 a frame late
+
+
+def test_mp4_goes_on_hiding_what_its_edit_list_hides(tmp_path: Path) -> None:
+    path = _trimmed(tmp_path / "in.mp4", Fraction(3, 10), frames=25, audio=1, sound_blocks=43)
+    _, writer = copy_clip(path, tmp_path / "out.mp4", **FAST)
+    assert other_packets(path) == other_packets(tmp_path / "out.mp4")
+    assert writer.warnings == []
+
+
+@pytest.mark.parametrize("key_every", [8, 60])
+def test_a_second_video_that_cannot_hide_its_start_says_what_it_loses(tmp_path: Path, key_every: int) -> None:
+    path = _with_second_video(tmp_path / "in.mp4", cut=8, key_every=key_every)
+    _, writer = copy_clip(path, tmp_path / "out.mkv", **FAST)
+    assert times_of(tmp_path / "out.mkv") == [Fraction(index, 25) for index in range(12)]
+    assert sorted(_packet_times(tmp_path / "out.mkv", 1)) == [Fraction(index, 25) for index in range(12)]
+    said = [warning for warning in writer.warnings if "before its first key frame" in warning]
+    assert len(said) == (0 if key_every == 8 else 1)
