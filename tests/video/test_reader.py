@@ -164,6 +164,14 @@ def test_negative_times_are_times_like_any_other(tmp_path: Path) -> None:
     assert _milliseconds(path)[1] == [-80, -40, 0, 40]
 
 
+@pytest.mark.parametrize("bf", ["0", "2"])
+def test_times_before_zero_that_matroska_does_not_tell_are_counted_back(tmp_path: Path, bf: str) -> None:
+    pts = [512 * index - 6400 for index in range(25)]
+    options = {"bf": bf, "preset": "veryfast"}
+    path = write_clip(tmp_path / "in.mkv", pts=pts, options=options, container_options={"avoid_negative_ts": "disabled"})
+    assert _milliseconds(path)[1] == [40 * index - 500 for index in range(25)]
+
+
 def test_frames_that_an_edit_list_hides_are_not_missed(tmp_path: Path) -> None:
     pts = [512 * index - 1024 for index in range(8)]
     path = write_clip(tmp_path / "in.mp4", pts=pts)

@@ -32,6 +32,7 @@ from vidunmask.video.truncation import promised_size
 
 _ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 _GIVE_UP_AFTER = 200  # demuxer errors in a row without a packet between them
+_UNTIMED, _REORDERED = 1000, 32  # packets without a time at the start of a file, and those behind them, that are looked at
 _JUMP = Fraction(1)  # seconds backwards that are a jump of the clock rather than jitter
 
 
@@ -190,7 +191,7 @@ class VideoReader:
         """A pts greater than the last one: the frame's own wherever that is possible."""
         last = self._last_pts
         if pts is None:
-            stamped = 0 if last is None else last + self._step
+            stamped = self._untimed_start() if last is None else last + self._step
             self._restamped += 1
         else:
             stamped = pts + self._shift
@@ -203,6 +204,21 @@ class VideoReader:
                     stamped = last + 1
         self._last_pts = stamped
         return stamped
+
+    def _untimed_start(self) -> int:
+        """When a video begins whose first frames have no time, as those before zero in Matroska: counted back from others."""
+        times: list[int] = []
+        untimed = 0
+        if not _is_url(self._path):
+            with contextlib.suppress(FFmpegError, OSError), open_input(self._path) as container:
+                for packet in packets_of(container, self._stream.index):
+                    if packet.pts is not None:
+                        times.append(packet.pts)
+                    elif not times or "matroska" in container.format.name:  # where all others have one
+                        untimed += 1
+                    if len(times) == _REORDERED or untimed > _UNTIMED:
+                        break
+        return min(times) - untimed * self._step if times else 0
 
     def _conform(self, native: av.VideoFrame) -> av.VideoFrame:
         """The frame in the size and format of the first one."""
