@@ -128,7 +128,7 @@ def edited_picture(
     from vidunmask.stages.track import Tracker, track
     from vidunmask.stages.unmask import unmask
 
-    seen = watch.stage("detect", detect([frame], parts.detector, every=1))
+    seen = watch.stage("detect", detect([frame], parts.detector, every=1, tiles=True))
     seen = seen if observer is None else tap(seen, observer.seen)
     tracked = watch.stage("aim", aim(watch.stage("track", track(seen, Tracker())), parts.unmasker))
     tracked = tracked if observer is None else tap(tracked, observer.tracked)

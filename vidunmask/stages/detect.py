@@ -24,15 +24,14 @@ from vidunmask.detectors._crew import Crew
 from vidunmask.flow import Beside, Hands
 from vidunmask.stages.cuts import THUMBNAIL_SIDE, CutDetector
 from vidunmask.stages.motion import head_motion
-from vidunmask.types import ByteArray, Detection, FloatArray, Frame, FrameFaces, SeenFace
+from vidunmask.stages.reading import CERTAIN, MIN_SCORE, View, look_again, meet, read_face
+from vidunmask.stages.regions import angle_of, carried, disagree, same_face, turned
+from vidunmask.stages.tiles import in_tiles, side_of_copy
+from vidunmask.types import Detection, FloatArray, Frame, FrameFaces, SeenFace
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-MIN_SCORE = 0.3  # below it a face counts as lost; a masked face scores 0.3 in profile or when blurred
-_LOOK_SIZES = (160, 320)  # sides in pixels of the second look at a face; the larger only where the smaller leaves a doubt
-_LOOK_WIDTH = 1.85  # its width over that of the landmarks' region: a face is then 0.4 of it
-_CERTAIN = 0.6
 _TRUSTED = 0.8  # of landmarks that need no flow
 _DRAW = 0.2  # share of the way that a face followed by the flow goes to the detector's in each frame
 _DRAW_FAR = 0.35  # and where the detector sees it elsewhere
@@ -50,10 +49,17 @@ def detect(
     thorough_every: float = 1.0,
     look_back: int = 8,
     min_size: float = 20.0,
+    tiles: bool = False,
 ) -> Iterator[FrameFaces[SeenFace]]:
     """Every frame with the faces seen in it, in order; see `FaceFinder` for the options."""
     finder = FaceFinder(
-        detector, every=every, max_side=max_side, thorough_every=thorough_every, look_back=look_back, min_size=min_size
+        detector,
+        every=every,
+        max_side=max_side,
+        thorough_every=thorough_every,
+        look_back=look_back,
+        min_size=min_size,
+        tiles=tiles,
     )
     ahead: deque[Frame] = deque()
     with closing(finder):
@@ -67,21 +73,13 @@ def detect(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _View:
-    """A picture of a face and its surroundings."""
-
-    picture: ByteArray  # (S, S, 3) RGB
-    frame_to_picture: FloatArray  # (2, 3)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Followed:
     """A face with what is needed to look for it in the next frame."""
 
     seen: SeenFace
     velocity: FloatArray  # (2,) pixels a frame
     certain: bool = False  # whether it was ever beyond a doubt
-    view: _View | None = None  # what the landmarks were read from; None where the face was given
+    view: View | None = None  # what the landmarks were read from; None where the face was given
     trust: float = 1.0  # 0..1, of its landmarks over the last few frames
 
 
@@ -90,11 +88,12 @@ class FaceFinder:
 
     every: frames from one pass of the detector to the next; it also runs at the start, after a cut and when a face is lost.
     max_side: longer side of the copy the detector sees, in pixels. thorough_every: seconds; the first pass in each such period
-    of the video's time is thorough, on a copy of twice the size. look_back: how many frames are held back, so that a
-    face newly found can be followed to the frames before, where the detector had missed it or had not run; with 0 every frame
-    is returned at once, for live use. min_size: least longer side of a detected box, in display pixels. searcher: a second
-    detector of the same kind. With it the passes run in a thread beside, no frame waits for one, and what a pass found on an
-    older frame is sought on the newest. ``every`` and ``thorough_every`` may be changed at any time.
+    of the video's time is thorough, on a copy of twice the size. look_back: how many frames are held back, so that a face newly
+    found can be followed to the frames before, where the detector had missed it or had not run; with 0 every frame is returned
+    at once, for live use. min_size: least longer side of a detected box, in display pixels. tiles: whether thorough passes also
+    search the tiles of a large picture, which takes seconds. searcher: a second detector of the same kind. With it the passes
+    run in a thread beside, no frame waits for one, and what a pass found on an older frame is sought on the newest. ``every``
+    and ``thorough_every`` may be changed at any time.
     With a `Crew` for a detector the faces of a frame are followed side by side, and `step` may be shown frames to come: their
     passes are begun ahead. What is found is the same. `close` ends the threads.
 
@@ -111,6 +110,7 @@ class FaceFinder:
         thorough_every: float = 1.0,
         look_back: int = 8,
         min_size: float = 20.0,
+        tiles: bool = False,
         searcher: Detector | None = None,
     ) -> None:
         if look_back < 0:
@@ -128,6 +128,7 @@ class FaceFinder:
         self._max_side = max_side
         self._look_back = look_back
         self._min_size = min_size
+        self._tiles = tiles
         self._cuts = CutDetector()
         self._followed: list[_Followed] = []
         self._held: list[FrameFaces[SeenFace]] = []
@@ -163,7 +164,7 @@ class FaceFinder:
             for new in fresh:
                 self._follow_back(new)
             followed += fresh
-            followed = [replace(face, certain=face.certain or face.seen.score >= _CERTAIN) for face in followed]
+            followed = [replace(face, certain=face.certain or face.seen.score >= CERTAIN) for face in followed]
         self._look_ahead(ahead)
         self._followed = _without_doubles(followed)
         self._held.append(FrameFaces(frame, tuple(face.seen for face in self._followed), cut))
@@ -183,7 +184,7 @@ class FaceFinder:
         """The same face in the next frame, or None where it is not found again."""
         expected = old.seen.landmarks + old.velocity
         moved = self._moved(frame, old) if old.trust < _TRUSTED else None
-        read = self._read(frame, expected if moved is None else moved)
+        read = read_face(frame, self._detector, self._detector.region(expected if moved is None else moved))
         if read is None:
             return None
         seen, view = read
@@ -211,20 +212,6 @@ class FaceFinder:
         return geometry.apply(
             geometry.compose(geometry.compose(old.view.frame_to_picture, motion), geometry.invert(there)), old.seen.landmarks
         )
-
-    def _read(self, frame: Frame, face: Detection | FloatArray) -> tuple[SeenFace, _View] | None:
-        """The face's landmarks in the frame's own pixels and what they were read from; None where no face is found there."""
-        from vidunmask.video import pixels
-
-        frame_to_region = self._detector.region(face)
-        region = pixels.read_crop(frame, frame_to_region, self._detector.region_size)
-        found = self._detector.landmarks(region)
-        if found.presence < MIN_SCORE:
-            return None
-        landmarks = geometry.apply(geometry.invert(frame_to_region), found.points)
-        box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
-        seen = SeenFace(box=box, landmarks=landmarks, score=found.presence, detected=False, trust=found.trust)
-        return seen, _View(region, frame_to_region)
 
     def close(self) -> None:
         """Ends the threads, where there are any."""
@@ -287,7 +274,17 @@ class FaceFinder:
 
         small, frame_to_small = pixels.small_rgb(frame, self._max_side * (2 if thorough else 1))
         small_to_frame = geometry.invert(frame_to_small)
-        return lambda: [_moved(found, small_to_frame) for found in detector.detect(small, thorough=thorough)]
+        large_side = side_of_copy(frame.display_size) if self._tiles and thorough else 0
+        large, frame_to_large = pixels.small_rgb(frame, large_side) if large_side > max(small.shape) else (None, None)
+
+        def job() -> list[Detection]:
+            found = [carried(face, small_to_frame) for face in detector.detect(small, thorough=thorough)]
+            if large is not None and frame_to_large is not None:
+                tiled = [carried(face, geometry.invert(frame_to_large)) for face in in_tiles(large, detector)]
+                found += [face for face in tiled if not any(same_face(face.box, other.box) for other in found)]
+            return found
+
+        return job
 
     def _match(
         self, frame: Frame, followed: list[_Followed], detections: list[Detection]
@@ -296,25 +293,15 @@ class FaceFinder:
         matches: dict[int, Detection] = {}
         unknown: list[Detection] = []
         for detection in detections:
-            known = next((i for i, face in enumerate(followed) if _same_face(face.seen.box, detection.box)), None)
+            known = next((i for i, face in enumerate(followed) if same_face(face.seen.box, detection.box)), None)
             if known is not None:
                 matches.setdefault(known, detection)
             elif max(detection.box[2:] - detection.box[:2]) >= self._min_size:
                 unknown.append(detection)
-        met = self._each(lambda detection: self._meet(frame, detection), unknown)
+        met = self._each(lambda detection: meet(frame, self._detector, detection), unknown)
         pairs = [(face, matches.get(i)) for i, face in enumerate(followed)]
         checked = self._each(lambda pair: self._check(frame, *pair), pairs)
-        return [face for face in checked if face is not None], [face for face in met if face is not None]
-
-    def _meet(self, frame: Frame, detection: Detection) -> _Followed | None:
-        """A face that the detector found where none was known, or None where a second look does not find it."""
-        look = self._look_again(frame, self._detector.region(detection))
-        read = self._read(frame, detection) if look >= MIN_SCORE else None
-        if read is None:
-            return None
-        seen, view = read
-        seen = replace(seen, score=min(look, detection.score), detected=True)
-        return _Followed(seen, np.zeros(2), view=view, trust=seen.trust)
+        return [face for face in checked if face is not None], [_newly(*face) for face in met if face is not None]
 
     def _check(self, frame: Frame, face: _Followed, detection: Detection | None) -> _Followed | None:
         """A followed face with the score of a second look, or of the detection found there if that is lower.
@@ -324,39 +311,22 @@ class FaceFinder:
         """
         seen = face.seen
         region = self._detector.region(seen.landmarks)
-        beyond_doubt = detection is not None and detection.score >= 0.8 and seen.score >= _CERTAIN
-        look = seen.score if beyond_doubt else self._look_again(frame, region)
+        beyond_doubt = detection is not None and detection.score >= 0.8 and seen.score >= CERTAIN
+        look = seen.score if beyond_doubt else look_again(frame, self._detector, region)
         if detection is None:
             return replace(face, seen=replace(seen, score=look)) if look >= MIN_SCORE else None
-        if _disagree(region, self._detector.region(detection), self._detector.region_size):
-            again = self._read(frame, detection)
-            if again is not None and again[0].score >= min(seen.score, _CERTAIN):
-                there, view = again
-                trust = min(face.trust, there.trust)
-                seen = there if trust >= _TRUSTED else _drawn(there, seen.landmarks, trust, least=_DRAW_FAR)
+        if disagree(region, self._detector.region(detection), self._detector.region_size):
+            # The detector does not know of a quarter turn, and the landmarks do.
+            there = self._detector.region(detection)
+            turns = round((angle_of(there) - angle_of(region)) / (math.pi / 2)) % 4
+            again = read_face(frame, self._detector, turned(there, self._detector.region_size, turns))
+            if again is not None and again[0].score >= min(seen.score, CERTAIN):
+                anew, view = again
+                trust = min(face.trust, anew.trust)
+                seen = anew if trust >= _TRUSTED else _drawn(anew, seen.landmarks, trust, least=_DRAW_FAR)
                 face = replace(face, view=view)
         score = max(MIN_SCORE, min(look, detection.score))
         return replace(face, seen=replace(seen, score=score, detected=True, trust=face.trust))
-
-    def _look_again(self, frame: Frame, frame_to_region: FloatArray) -> float:
-        """The detector's score (0..1) of a face in the middle of a small picture around a region, 0 where there is none."""
-        from vidunmask.video import pixels
-
-        middle = (self._detector.region_size - 1) / 2
-        best = 0.0
-        for size in _LOOK_SIZES:
-            scale = size / (_LOOK_WIDTH * self._detector.region_size)
-            shift = (size - 1) / 2 - scale * middle
-            frame_to_look = geometry.compose(frame_to_region, np.array([[scale, 0, shift], [0, scale, shift]]))
-            look = pixels.read_crop(frame, frame_to_look, size)
-            expected = 0.4 * size
-            for found in self._detector.detect(look):
-                off = np.abs((found.box[:2] + found.box[2:]) / 2 - (size - 1) / 2).max()
-                if off < 0.35 * expected and 0.55 < max(found.box[2:] - found.box[:2]) / expected < 1.7:
-                    best = max(best, found.score)
-            if best >= _CERTAIN:
-                break
-        return best
 
     def _follow_back(self, face: _Followed) -> None:
         """Adds a newly found face to the held frames, from the latest back to where it is no longer seen."""
@@ -364,10 +334,14 @@ class FaceFinder:
         for i in range(len(self._held) - 1, -1, -1):
             held = self._held[i]
             earlier = self._follow(held.frame, latest)
-            if earlier is None or any(_same_face(other.box, earlier.seen.box) for other in held.faces):
+            if earlier is None or any(same_face(other.box, earlier.seen.box) for other in held.faces):
                 return
             self._held[i] = replace(held, faces=(*held.faces, earlier.seen))
             latest = earlier
+
+
+def _newly(seen: SeenFace, view: View) -> _Followed:
+    return _Followed(seen, np.zeros(2), view=view, trust=seen.trust)
 
 
 def _drawn(seen: SeenFace, followed: FloatArray, trust: float, *, least: float) -> SeenFace:
@@ -377,31 +351,10 @@ def _drawn(seen: SeenFace, followed: FloatArray, trust: float, *, least: float) 
     return replace(seen, landmarks=landmarks, box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]))
 
 
-def _moved(detection: Detection, a_to_b: FloatArray) -> Detection:
-    """A detection in other coordinates; the transform has no rotation."""
-    box = geometry.apply(a_to_b, detection.box.reshape(2, 2)).reshape(4)
-    return replace(detection, box=box, landmarks=geometry.apply(a_to_b, detection.landmarks))
-
-
-def _disagree(a: FloatArray, b: FloatArray, size: int) -> bool:
-    """Whether two frame_to_region differ in centre by 0.2 of the region, or in scale by a third."""
-    a_to_b = geometry.compose(geometry.invert(a), b)
-    middle = np.full(2, (size - 1) / 2)
-    shift = float(np.hypot(*(geometry.apply(a_to_b, middle) - middle))) / size
-    return shift > 0.2 or abs(np.log(geometry.scale_of(a_to_b))) > np.log(4 / 3)
-
-
-def _same_face(a: FloatArray, b: FloatArray) -> bool:
-    """Whether two boxes (4,) lie on one face; a detector's box and that of the landmarks differ in what they include."""
-    shared = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
-    areas = np.prod(a[2:] - a[:2]), np.prod(b[2:] - b[:2])
-    return bool(shared > 0.5 * min(areas) and max(areas) < 6 * min(areas))
-
-
 def _without_doubles(faces: list[_Followed]) -> list[_Followed]:
     """Drops a face that has slid onto another one; the better score stays."""
     kept: list[_Followed] = []
     for face in sorted(faces, key=lambda face: -face.seen.score):
-        if not any(_same_face(face.seen.box, other.seen.box) for other in kept):
+        if not any(same_face(face.seen.box, other.seen.box) for other in kept):
             kept.append(face)
     return kept
