@@ -20,6 +20,7 @@ from av.stream import Discard
 
 from vidunmask.video.info import VideoInfo
 from vidunmask.video.reader import open_input
+from vidunmask.video.services import service_tags
 
 _ATTACHED_PICTURE = 1 << 10
 _AWAITED, _HELD = 64, 1024  # packets of a video, and of all streams, that are read ahead to find its first decoding time
@@ -199,7 +200,10 @@ class StreamCopier:
     @property
     def metadata(self) -> dict[str, str]:
         """The container's own tags, without those that only the input's muxer could know."""
-        return clean_metadata(self._input.metadata, _CONTAINER_KEYS) if self._input is not None else {}
+        if self._input is None:
+            return {}
+        own = service_tags(self._like.path) if self._like.container == "mpegts" else {}
+        return own | clean_metadata(self._input.metadata, _CONTAINER_KEYS)
 
 
 def _with_decoding_times(packets: Iterator[Any]) -> Iterator[Any]:

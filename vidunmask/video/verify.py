@@ -11,6 +11,7 @@ from av.error import FFmpegError
 from vidunmask.errors import InputError, OutputError
 from vidunmask.video.info import VideoInfo
 from vidunmask.video.reader import VideoReader, open_input, packets_of
+from vidunmask.video.services import service_tags
 
 
 @dataclass(slots=True)
@@ -82,6 +83,8 @@ def _packets(path: Path, stream_index: int) -> Expected:
         found.chapters = len(container.chapters())
         for holder in (*container.streams, container):  # Ogg keeps a file's tags with its streams
             found.tags |= holder.metadata
+        if container.format.name == "mpegts":
+            found.tags |= service_tags(str(path))
         time_base = container.streams[stream_index].time_base or Fraction(1)
         for packet in packets_of(container, stream_index):
             if packet.pts is not None and not packet.is_discard:
