@@ -81,6 +81,8 @@ def free(flag: str, path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{flag} {path}: name a file in a folder that exists")
     if _taken(path) and not overwrite:
         raise _exists(flag, path)
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise OutputError(f"{flag} {path}: no permission to write there")
 
 
 def open_new(flag: str, path: Path, *, overwrite: bool) -> TextIO:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from vidunmask.pipelines.live.config import BACKENDS, LiveConfig, rate_of, size_of
 from vidunmask.pipelines.options import EXIT_CODES, Parser, add_chain, add_talk, config_of, given, logging_to, say
 
-STOPPED = "recordings are finished and kept"  # what Ctrl-C, SIGTERM and SIGHUP leave; see cli
+STOPPED = "recordings that had begun are finished and kept"  # what Ctrl-C, SIGTERM and SIGHUP leave; see cli
 
 _EPILOG = """\
 examples:

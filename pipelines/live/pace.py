@@ -176,6 +176,7 @@ class Stats:
         self._start = self._due = self._since = 0.0
         self._latencies = Latencies()
         self._count = self._before = 0
+        self._state = (0.0, 0, 0, 0)  # of the last picture: seconds, captured, level, faces
         file.write(self.COLUMNS + "\n")
 
     @classmethod
@@ -200,9 +201,14 @@ class Stats:
 
     def write_when_due(self, now: float, captured: int, level: int, faces: int) -> None:
         """Writes a line where the time has come."""
-        if now < self._due:
-            return
-        rate = (self._count - self._before) / (now - self._since)
+        self._state = (now, captured, level, faces)
+        if now >= self._due:
+            self._write()
+            self._due += self._every
+
+    def _write(self) -> None:
+        now, captured, level, faces = self._state
+        rate = (self._count - self._before) / max(now - self._since, 1e-3)
         p50, p95 = (self._latencies.percentile(share) for share in (0.5, 0.95))
         self._file.write(
             f"{now - self._start:.1f},{captured},{self._count},{rate:.2f},{p50:.0f},{p95:.0f},"
@@ -210,11 +216,12 @@ class Stats:
         )
         self._latencies.clear()
         self._since, self._before = now, self._count
-        self._due += self._every
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Writes the line of what is left and closes the file."""
+        with self._file:
+            if self._count > self._before:
+                self._write()
 
 
 def resident_bytes() -> int:

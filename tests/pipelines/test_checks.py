@@ -79,6 +79,25 @@ def test_figures_of_a_live_run_replace_a_file_only_where_that_is_asked_for(tmp_p
     assert (tmp_path / "s.csv").read_text() == Stats.COLUMNS + "\n"
 
 
+def test_figures_of_a_live_run_end_with_those_of_its_last_seconds(tmp_path):
+    from vidunmask.pipelines.live.pace import Stats
+
+    with Stats.open(tmp_path / "s.csv", 10.0) as stats:
+        stats.start(100.0)
+        for second in range(1, 14):
+            stats.add(40.0)
+            stats.write_when_due(100.0 + second, captured=2 * second, level=0, faces=1)
+    lines = [line.split(",") for line in (tmp_path / "s.csv").read_text().splitlines()[1:]]
+    assert [line[:4] for line in lines] == [["10.0", "20", "10", "1.00"], ["13.0", "26", "13", "1.00"]]
+
+
+def test_a_report_that_cannot_be_written_is_noticed_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != Path("closed"))  # root may write everywhere
+    (tmp_path / "closed").mkdir()
+    said = refused(["talk.mp4", "out.mp4", "--report", "closed/r.json"], capsys, code=4)
+    assert said == "vidunmask: --report closed/r.json: no permission to write there\n"
+
+
 @pytest.mark.parametrize("name", ["talk.mp4", "link.mp4", "hard.mp4", "out.mp4", "w.safetensors"])
 def test_a_report_is_never_written_over_what_the_run_reads_or_makes(name, capsys):
     command = ["talk.mp4", "out.mp4", "--report", name, "--overwrite", "--segmenter", "w.safetensors"]

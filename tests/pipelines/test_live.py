@@ -199,7 +199,7 @@ def test_a_run_that_is_stopped_keeps_its_recording(clip, tmp_path, weights, numb
         process.wait()
     assert process.returncode == code, said
     assert "Traceback" not in said
-    assert said.strip().splitlines()[-1].endswith("recordings are finished and kept")
+    assert said.strip().splitlines()[-1].endswith("recordings that had begun are finished and kept")
     assert len(times_of(tmp_path / "out.mp4")) > 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "s.csv"]
 
