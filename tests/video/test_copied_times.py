@@ -103,3 +103,30 @@ def test_a_second_video_that_cannot_hide_its_start_says_what_it_loses(tmp_path: 
     assert sorted(_packet_times(tmp_path / "out.mkv", 1)) == [Fraction(index, 25) for index in range(12)]
     said = [warning for warning in writer.warnings if "before its first key frame" in warning]
     assert len(said) == (0 if key_every == 8 else 1)
+
+
+@pytest.mark.parametrize(("target", "lost"), [("out.mkv", 0), ("out.mp4", 0), ("out.ts", 1)])
+def test_the_run_up_of_opus_is_kept_where_the_container_hides_it(tmp_path: Path, target: str, lost: int) -> None:
+    path = tmp_path / "in.mp4"
+    with av.open(str(path), "w") as out:
+        video: Any = out.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        sound: Any = out.add_stream("libopus", rate=48000)
+        sound.layout = "mono"
+        for index in range(10):
+            raw = av.VideoFrame.from_ndarray(picture(48, 64, shift=index), "rgb24").reformat(format="yuv420p")
+            raw.pts, raw.time_base = index, Fraction(1, 25)
+            out.mux(video.encode(raw))
+            block = av.AudioFrame(format="flt", layout="mono", samples=1920)
+            block.sample_rate, block.pts, block.time_base = 48000, index * 1920, Fraction(1, 48000)
+            block.planes[0].update(bytes(block.planes[0].buffer_size))
+            out.mux(sound.encode(block))
+        out.mux(video.encode(None))
+        out.mux(sound.encode(None))
+    before = other_packets(path)[1]
+    assert before[0][0] == Fraction(-312, 48000)
+    copy_clip(path, tmp_path / target, **FAST)
+    after = other_packets(tmp_path / target)[1]
+    assert len(after) == len(before) - lost
+    assert times_of(tmp_path / target)[0] == 0
+    assert abs(after[0][0] - before[lost][0]) <= Fraction(1, 1000)

@@ -149,7 +149,7 @@ class StreamCopier:
         if "mp4" not in self._like.container or self._output.format.name in _EDIT_LISTS:
             return False
         stream, hidden = packet.stream, bool(packet.is_discard)
-        before_zero = packet.pts is not None and packet.pts < 0
+        before_zero = packet.pts is not None and packet.pts * packet.time_base < -self._run_up(stream)
         if stream.type != "video":
             # One packet of sound that begins before zero and ends after it would move all streams by as much.
             return hidden or (stream.type == "audio" and before_zero)
@@ -163,6 +163,13 @@ class StreamCopier:
                 f"{self._unshown[stream.index]} that the input hides, and a {self._output.format.name} file cannot hide any"
             )
         return hidden
+
+    def _run_up(self, stream: Any) -> Fraction:
+        """Seconds of sound before zero that the output hides: Matroska does what the header of Opus says (RFC 7845 §5.1)."""
+        header = (stream.codec_context.extradata or b"") if stream.type == "audio" and stream.codec_context is not None else b""
+        if self._output.format.name not in ("matroska", "webm") or header[:8] != b"OpusHead":
+            return Fraction(0)
+        return Fraction(int.from_bytes(header[10:12], "little"), 48000)
 
     def _write(self, packet: av.Packet) -> None:
         index = packet.stream.index
