@@ -5,11 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, JpegImagePlugin, PngImagePlugin
+from PIL import Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin
 
 from tests.video.clips import picture
 from vidunmask.errors import InputError, OutputError, UsageError
-from vidunmask.video import images, pixels
+from vidunmask.video import images, picture_files, pixels, tiff_tags
 
 HALF = np.ones((24, 24), np.float32)
 TO_CROP = np.array([[1.0, 0, -10], [0, 1.0, -6]])
@@ -162,3 +162,206 @@ def test_a_damaged_avif_is_no_picture_that_can_be_read(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"iloc", b"xloc"))  # where its data lie is not said
     with pytest.raises(InputError, match=r"a\.avif: not a picture that can be read"):
         images.read_image(path)
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def _tiff(path: Path, *, deep: bool, tags: tiff_tags.Tags) -> None:
+    samples = picture(48, 64).astype(np.uint16) * 257 if deep else picture(48, 64)
+    coded = cv2.imencode(".tif", samples[..., ::-1])[1].tobytes()
+    path.write_bytes(tiff_tags.with_tags(coded, tags))
+
+
+def _short(value: int) -> tiff_tags.Tag:
+    return tiff_tags.Tag(3, 1, value.to_bytes(2, "little"))
+
+
+def _seen(path: Path) -> np.ndarray:
+    """The picture as a viewer shows it."""
+    return np.array(ImageOps.exif_transpose(Image.open(path)).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".bmp"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_turned_tiff_is_shown_as_it_was(tmp_path: Path, deep: bool, suffix: str, orientation: int) -> None:
+    _tiff(tmp_path / "in.tif", deep=deep, tags={tiff_tags.ORIENTATION: _short(orientation)})
+    read = _edit(tmp_path / "in.tif", tmp_path / f"out{suffix}")
+    before, after = _seen(tmp_path / "in.tif"), _seen(tmp_path / f"out{suffix}")
+    assert before.shape == after.shape == (*read.frame.display_size, 3)
+    changed = np.abs(after - before).max(axis=2) > 1
+    assert not changed[:6].any()
+    assert not changed[30:].any()
+    assert not changed[:, :10].any()
+    assert not changed[:, 34:].any()
+    assert np.abs(after[10:26, 14:30] - 40).max() <= 1  # the edit lies where it was seen
+    if suffix == ".tif":
+        # OpenCV turns a TIFF by its tag, whatever the flags.
+        turned = cv2.imdecode(np.fromfile(tmp_path / "out.tif", np.uint8), cv2.IMREAD_UNCHANGED)[..., ::-1]
+        assert turned.dtype == (np.uint16 if deep else np.uint8)
+        assert np.abs(turned.astype(float) / (257 if deep else 1) - after).max() <= 1
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_a_tiff_keeps_profile_resolution_and_tags_and_is_marked(tmp_path: Path, deep: bool, suffix: str) -> None:
+    exif: tiff_tags.Tags = {0x9003: tiff_tags.Tag(2, 20, b"2020:01:01 00:00:00\0")}
+    tags: tiff_tags.Tags = {
+        tiff_tags.ICC_PROFILE: tiff_tags.Tag(7, len(SRGB), SRGB),
+        270: tiff_tags.Tag(2, 8, b"my desc\0"),
+        315: tiff_tags.Tag(2, 4, b"Zoe\0"),
+        tiff_tags.EXIF_IFD: exif,
+    }
+    _tiff(tmp_path / "in.tif", deep=deep, tags=tiff_tags.with_resolution(tags, (300, 300)))
+    _edit(tmp_path / "in.tif", tmp_path / f"out{suffix}", metadata={"comment": "synthesised"})
+    after = Image.open(tmp_path / f"out{suffix}")
+    assert after.info["icc_profile"] == SRGB
+    assert after.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+    kept = after.getexif()
+    assert (kept[270], kept[315]) == ("my desc", "Zoe")
+    assert kept.get_ifd(tiff_tags.EXIF_IFD)[0x9003] == "2020:01:01 00:00:00"
+    assert b"synthesised" in (tmp_path / f"out{suffix}").read_bytes()
+
+
+def _jpeg_with(path: Path, *added: tuple[int, bytes]) -> None:
+    Image.fromarray(picture(48, 64)).save(path, quality=90)
+    plain = path.read_bytes()
+    parts = [b"\xff" + bytes([marker]) + (len(data) + 2).to_bytes(2, "big") + data for marker, data in added]
+    path.write_bytes(plain[:2] + b"".join(parts) + plain[2:])
+
+
+def _resource(number: int, data: bytes) -> bytes:
+    return b"8BIM" + number.to_bytes(2, "big") + b"\0\0" + len(data).to_bytes(4, "big") + data + bytes(len(data) % 2)
+
+
+def _exif_with_thumbnail(thumbnail: bytes) -> bytes:
+    first = b"\0\1" + b"\x01\x0f\0\2\0\0\0\4Abc\0" + (26).to_bytes(4, "big")
+    second = b"\0\2" + b"\x02\x01\0\4\0\0\0\1" + (56).to_bytes(4, "big")
+    second += b"\x02\x02\0\4\0\0\0\1" + len(thumbnail).to_bytes(4, "big") + bytes(4)
+    return b"Exif\0\0MM\0*\0\0\0\x08" + first + second + thumbnail
+
+
+def test_no_thumbnail_of_the_masked_face_is_left(tmp_path: Path) -> None:
+    thumbnail = b"\xff\xd8THE MASKED FACE\xff\xd9"
+    exif = _exif_with_thumbnail(thumbnail)
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><xmp:Thumbnails>THE MASKED FACE</xmp:Thumbnails>kept</x:xmpmeta>'
+    resources = _resource(0x0404, b"caption") + _resource(0x040C, thumbnail) + _resource(0x0425, b"odd")
+    _jpeg_with(
+        tmp_path / "in.jpg",
+        (0xE1, exif),
+        (0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp),
+        (0xED, b"Photoshop 3.0\0" + resources),
+    )
+    assert (tmp_path / "in.jpg").read_bytes().count(b"THE MASKED FACE") == 3
+    for suffix in (".jpg", ".png", ".webp", ".tif"):
+        _edit(tmp_path / "in.jpg", tmp_path / f"out{suffix}")
+        assert b"THE MASKED FACE" not in (tmp_path / f"out{suffix}").read_bytes()
+        assert Image.open(tmp_path / f"out{suffix}").getexif()[0x010F] == "Abc"
+    after = Image.open(tmp_path / "out.jpg")
+    assert after.info["xmp"] == xmp.replace(b"<xmp:Thumbnails>THE MASKED FACE</xmp:Thumbnails>", b"")
+    assert after.info["photoshop"] == {0x0404: b"caption", 0x0425: b"odd"}
+    # The other way: a PNG with such EXIF.
+    Image.fromarray(picture(48, 64)).save(tmp_path / "in.png", exif=exif)
+    assert b"THE MASKED FACE" in (tmp_path / "in.png").read_bytes()
+    _edit(tmp_path / "in.png", tmp_path / "from.png")
+    assert b"THE MASKED FACE" not in (tmp_path / "from.png").read_bytes()
+
+
+def test_what_another_format_cannot_hold_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _jpeg_with(tmp_path / "in.jpg", (0xED, b"Photoshop 3.0\0" + _resource(0x0404, b"caption")))
+    _edit(tmp_path / "in.jpg", tmp_path / "same.jpg", metadata={"comment": "synthesised"})
+    assert not caplog.messages
+    _edit(tmp_path / "in.jpg", tmp_path / "out.bmp", metadata={"comment": "synthesised"})
+    assert [message.partition(": ")[2] for message in caplog.messages] == [
+        "not kept in the BMP file: IPTC",
+        "a BMP file cannot hold the mark that faces were synthesized",
+    ]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_png_keeps_what_its_colours_mean(tmp_path: Path, deep: bool, caplog: pytest.LogCaptureFixture) -> None:
+    samples = picture(48, 64).astype(np.uint16) * 257 if deep else picture(48, 64)
+    plain = cv2.imencode(".png", samples)[1].tobytes()
+    added = {
+        b"gAMA": (100000).to_bytes(4, "big"),
+        b"cHRM": bytes(range(32)),
+        b"cICP": bytes([9, 16, 0, 1]),
+        b"sBIT": b"\5\6\5",
+        b"tIME": b"\7\xe0\1\1\0\0\0",
+        b"prVt": b"kept",
+        b"prVT": b"not safe to copy",
+    }
+    (tmp_path / "in.png").write_bytes(
+        picture_files.with_chunks(plain, [picture_files.chunk(name, data) for name, data in added.items()])
+    )
+    _edit(tmp_path / "in.png", tmp_path / "out.png")
+    kept = {name: whole[8:-4] for name, whole in picture_files.chunks((tmp_path / "out.png").read_bytes()) if name in added}
+    assert kept == {name: data for name, data in added.items() if name not in (b"tIME", b"prVT")}
+    assert not caplog.messages
+    _edit(tmp_path / "in.png", tmp_path / "out.webp")
+    assert caplog.messages[-1].endswith("not kept in the WEBP file: the description of its colours")
+
+
+def _cmyk_profile() -> bytes:
+    """A profile of ICC.1 with tables of two points a side: inks darken, and back."""
+
+    def table(inputs: int, outputs: int, values: list[list[int]]) -> bytes:
+        head = b"mft1" + bytes(4) + bytes([inputs, outputs, 2, 0])
+        unit = b"".join((65536 * (row == column)).to_bytes(4, "big") for row in range(3) for column in range(3))
+        ramp = bytes(range(256))
+        return head + unit + ramp * inputs + bytes(value for point in values for value in point) + ramp * outputs
+
+    inks = [[i >> 3 & 1, i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(16)]
+    to_lab = table(4, 3, [[255 - 255 * k if k else 255 - 60 * (c + m + y), 128, 128] for c, m, y, k in inks])
+    to_inks = table(3, 4, [[0, 0, 0, 255 * (1 - (i >> 2))] for i in range(8)])
+    white = b"XYZ " + bytes(4) + bytes.fromhex("0000f6d6000100000000d32d")
+    words = b"desc" + bytes(4) + (5).to_bytes(4, "big") + b"test\0" + bytes(78 + 1)
+    tags = {b"A2B0": to_lab, b"B2A0": to_inks, b"wtpt": white, b"desc": words, b"cprt": b"text" + bytes(4) + b"none\0"}
+    at, directory, body = 128 + 4 + 12 * len(tags), len(tags).to_bytes(4, "big"), b""
+    for name, data in tags.items():
+        directory += name + (at + len(body)).to_bytes(4, "big") + len(data).to_bytes(4, "big")
+        body += data + bytes(-len(data) % 4)
+    header = (at + len(body)).to_bytes(4, "big") + bytes(4) + bytes.fromhex("02400000") + b"prtrCMYKLab " + bytes(12) + b"acsp"
+    return header.ljust(68, b"\0") + bytes.fromhex("0000f6d6000100000000d32d").ljust(60, b"\0") + directory + body
+
+
+def test_cmyk_becomes_rgb_by_its_profile_which_does_not_go_along(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    profile = _cmyk_profile()
+    flat = Image.new("CMYK", (64, 48), (0, 0, 0, 128))
+    flat.save(tmp_path / "in.tif", icc_profile=profile)
+    _edit(tmp_path / "in.tif", tmp_path / "out.png")
+    after = Image.open(tmp_path / "out.png")
+    assert after.mode == "RGB"
+    assert "icc_profile" not in after.info
+    assert caplog.messages[-1].endswith("its CMYK profile is not kept in the PNG file, which is in sRGB")
+    grey = np.array(after)[40, 60].astype(int)
+    assert np.abs(grey - 118).max() <= 3  # L* of 50, which the plain formula makes 127
+    _edit(tmp_path / "in.tif", tmp_path / "out.tif")
+    after = Image.open(tmp_path / "out.tif")
+    assert (after.mode, after.info["icc_profile"]) == ("CMYK", profile)
+    assert after.getpixel((60, 40)) == (0, 0, 0, 128)
+    assert np.abs(np.array(after)[18, 22].astype(int) - (0, 0, 0, 215)).max() <= 4  # sRGB 40 has an L* of 16
+
+
+def test_grey_with_a_colour_that_is_transparent_stays_grey(tmp_path: Path) -> None:
+    Image.fromarray(picture(48, 64)[..., 0]).save(tmp_path / "in.png", transparency=100)
+    _edit(tmp_path / "in.png", tmp_path / "out.png")
+    before, after = Image.open(tmp_path / "in.png").convert("LA"), Image.open(tmp_path / "out.png")
+    assert after.mode == "LA"
+    np.testing.assert_array_equal(np.array(after)[..., 1], np.array(before)[..., 1])
+
+
+def test_lab_is_edited_too(tmp_path: Path) -> None:
+    Image.fromarray(picture(48, 64)).convert("LAB").save(tmp_path / "in.tif")
+    _edit(tmp_path / "in.tif", tmp_path / "out.tif")
+    assert Image.open(tmp_path / "out.tif").mode == "LAB"
+    assert np.abs(_seen(tmp_path / "out.tif")[10:26, 14:30] - 40).max() <= 4
+
+
+def test_exif_that_is_damaged_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for end in range(8, 50):
+        _jpeg_with(tmp_path / "in.jpg", (0xE1, _exif_with_thumbnail(b"THE MASKED FACE")[: 6 + end]))
+        _edit(tmp_path / "in.jpg", tmp_path / "out.jpg", overwrite=True)
+        assert Image.open(tmp_path / "out.jpg").size == (64, 48)
+    assert any("EXIF, which is damaged" in message for message in caplog.messages)
