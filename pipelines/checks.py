@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -11,6 +11,21 @@ from vidunmask.errors import InputError, OutputError, UsageError
 
 # What Pillow both reads and writes without loss of kind, and what a camera or a phone makes.
 PICTURES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# Other pictures that people have. FFmpeg takes some of them for videos of one frame, turned and coloured as it likes.
+_OTHER_PICTURES = {
+    "HEIC": (".heic", ".heif", ".hif"),
+    "JPEG 2000": (".j2k", ".jp2", ".jpf", ".jpx"),
+    "JPEG XL": (".jxl",),
+    "MPO": (".mpo",),
+    "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),
+    "TGA": (".tga",),
+    "Photoshop": (".psb", ".psd"),
+    "raw": (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),
+    "EXR": (".exr",),
+    "HDR": (".hdr",),
+    "SVG": (".svg",),
+    "ICO": (".ico",),
+}
 
 
 def is_picture(path: Path) -> bool:
@@ -18,10 +33,29 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURES
 
 
+def unreadable_kind(path: Path) -> str | None:
+    """The kind of picture that a path is named like, where it is one that cannot be read."""
+    return next((kind for kind, suffixes in _OTHER_PICTURES.items() if path.suffix.lower() in suffixes), None)
+
+
+def left_alone(strangers: Sequence[Path], *, wanted: str) -> Iterator[str]:
+    """A line on files of a folder that are not ``wanted``, and one on pictures among them that cannot be read."""
+    kinds = {path: kind for path in strangers if (kind := unreadable_kind(path))}
+    others = [path for path in strangers if path not in kinds]
+    if others:
+        yield f"{len(others)} files that are {wanted} were left alone, such as {others[0].name}"
+    if kinds:
+        named = " and ".join(sorted(set(kinds.values())))
+        first = next(iter(kinds)).name
+        yield f"{len(kinds)} {named} pictures, such as {first}, cannot be read; convert them to JPEG or PNG first"
+
+
 def readable(path: Path) -> None:
-    """Raises InputError where a file or folder cannot be read."""
+    """Raises InputError where a file or folder cannot be read, or is a picture of a kind that cannot."""
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
+    if path.is_file() and (kind := unreadable_kind(path)):
+        raise InputError(f"{path}: {kind} pictures cannot be read; convert it to JPEG or PNG first")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
     if not os.access(path, os.R_OK):

@@ -65,13 +65,16 @@ def unmask_folder(
     videos = any(path.suffix.lower() in VIDEOS for path in strangers)
     hint = f"; its videos are done by: vidunmask batch {source} --out {target}" if videos else ""
     if not pictures:
-        raise InputError(f"{source}: holds no pictures ({', '.join(checks.PICTURES)}){hint}")
+        unreadable = [path for path in strangers if checks.unreadable_kind(path)]
+        lines = "".join(f"; {line}" for line in checks.left_alone(unreadable, wanted=""))
+        raise InputError(f"{source}: holds no pictures ({', '.join(checks.PICTURES)}){lines}{hint}")
     there = [target / path.name for path in pictures if (target / path.name).exists()]
     if there and not config.overwrite:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise OutputError(f"{there[0]}{more}: exists already; add --overwrite to replace")
-    if strangers:
-        log.warning("%d files that are no pictures were left alone, such as %s%s", len(strangers), strangers[0].name, hint)
+    for line in checks.left_alone(strangers, wanted="no pictures"):
+        log.warning("%s%s", line, hint)
+        hint = ""  # said once
     parts = parts or build(config)
     made = not target.exists()
     target.mkdir(exist_ok=True)

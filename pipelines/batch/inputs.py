@@ -37,27 +37,28 @@ class Named:
     problem: str = ""
 
 
-def collect(words: Sequence[str], *, lists: Sequence[str] = (), out: Path) -> tuple[list[Found], int]:
-    """The files that ``words`` name, each once, in their order; and how many others lay in the folders.
+def collect(words: Sequence[str], *, lists: Sequence[str] = (), out: Path) -> tuple[list[Found], list[Path]]:
+    """The files that ``words`` name, each once, in their order; and others that lay in the folders.
 
     A word is a file, a folder (with all that lies in it), a pattern (``'clips/**/*.mp4'``) or ``@list.txt``; ``lists`` are
     files of one path a line. ``out`` and what it holds is left out. What is not there is found with its ``problem``. Raises
     InputError where a list cannot be read, or where there is nothing to do.
     """
     found: dict[Path, Found] = {}
-    strangers = 0
+    strangers: dict[Path, None] = {}
     for word, base in [*_expanded(words), *(line for name in lists for line in _lines(name))]:
         for item in _of_word(word, base, out):
             if isinstance(item, Found):
                 found.setdefault(item.path, item)
             else:
-                strangers += 1
+                strangers[_absolute(item)] = None
     if not found:
-        extensions = ", ".join((*VIDEOS, *checks.PICTURES))
-        raise InputError(f"{' '.join(words) or ' '.join(lists)}: holds no videos or pictures ({extensions})")
+        nothing = f"holds no videos or pictures ({', '.join((*VIDEOS, *checks.PICTURES))})"
+        unreadable = checks.left_alone([path for path in strangers if checks.unreadable_kind(path)], wanted="")
+        raise InputError("; ".join([f"{' '.join(words) or ' '.join(lists)}: {nothing}", *unreadable]))
     if all(item.problem for item in found.values()):
         raise InputError(next(iter(found.values())).problem)
-    return list(found.values()), strangers
+    return list(found.values()), list(strangers)
 
 
 def _expanded(words: Iterable[str]) -> Iterator[tuple[str, Path]]:
@@ -81,8 +82,8 @@ def _lines(name: str) -> Iterator[tuple[str, Path]]:
             yield line.strip(), Path() if name == "-" else path.parent
 
 
-def _of_word(word: str, base: Path, out: Path) -> Iterator[Found | None]:
-    """The files of one word; None for each file of a folder that is neither video nor picture."""
+def _of_word(word: str, base: Path, out: Path) -> Iterator[Found | Path]:
+    """The files of one word; the bare path of each file of a folder that is neither video nor picture."""
     path = base / _at_home(word)
     if path.is_dir():
         yield from _of_folder(path, out)
@@ -97,7 +98,7 @@ def _of_word(word: str, base: Path, out: Path) -> Iterator[Found | None]:
             if match.is_dir():
                 continue  # what `**` found in it is matched on its own
             if not _is_known(match):
-                yield None
+                yield match
             elif not _is_inside(match, out):
                 yield Found(_absolute(match), PurePath(match.name))
     else:
@@ -112,7 +113,7 @@ def _at_home(word: str) -> Path:
         return Path(word)
 
 
-def _of_folder(folder: Path, out: Path) -> Iterator[Found | None]:
+def _of_folder(folder: Path, out: Path) -> Iterator[Found | Path]:
     def refused(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
@@ -122,7 +123,7 @@ def _of_folder(folder: Path, out: Path) -> Iterator[Found | None]:
             path = Path(parent, name)
             if name.startswith("."):
                 continue
-            yield Found(_absolute(path), PurePath(path.relative_to(folder))) if _is_known(path) else None
+            yield Found(_absolute(path), PurePath(path.relative_to(folder))) if _is_known(path) else path
 
 
 def _is_known(path: Path) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vidunmask.errors import OutputError, VidunmaskError
+from vidunmask.pipelines import checks
 from vidunmask.pipelines.batch import ledger as books
 from vidunmask.pipelines.batch.encoding import check_encoding
 from vidunmask.pipelines.batch.identity import digest_of, identity_of
@@ -40,8 +41,8 @@ def batch(
     config, options, listener = config or Config(), options or BatchOptions(), listener or Listener()
     folder = Path(os.path.abspath(out))  # noqa: PTH100 - links stay as they were named
     found, strangers = collect([str(word) for word in inputs], lists=options.lists, out=folder)
-    if strangers:
-        listener.note(f"{strangers} files that are neither videos nor pictures were left alone")
+    for line in checks.left_alone(strangers, wanted="neither videos nor pictures"):
+        listener.note(line)
     check_encoding(config, options)
     identity = identity_of(config, options)
     _make(folder)

@@ -82,7 +82,7 @@ def test_videos_and_pictures_are_done_past_a_bad_one_and_skipped_the_next_time(c
     assert contents(out) == ["a talk.mp4", "b/Фото.jpg", "batch.json"]
     assert [entry.exit_code for entry in report.entries] == [0, 3, 0]
     assert [entry.frames_edited for entry in report.entries] == [25, 0, 1]
-    assert said == ["1 files that are neither videos nor pictures were left alone"]
+    assert said == ["1 files that are neither videos nor pictures were left alone, such as notes.txt"]
     written = book(out)
     assert (written["state"], written["counts"]) == ("failed", {"done": 2, "failed": 1})
     assert "not a video" in written["files"][1]["message"]

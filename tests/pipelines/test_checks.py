@@ -156,3 +156,27 @@ def test_a_device_is_written_to_as_it_is():
 )
 def test_an_empty_name_is_not_the_current_folder(arguments, said, capsys):
     assert refused(arguments, capsys) == f"vidunmask: {said}\n"
+
+
+@pytest.mark.parametrize("kind", ["HEIC", "JPEG 2000", "PPM", "TGA", "MPO"])
+@pytest.mark.parametrize("command", [["{}", "out.jpg"], ["{}", "out.mp4"], ["{}", "{}"], ["dump", "{}", "dumped"]])
+def test_a_picture_that_cannot_be_read_is_called_one(kind, command, tmp_path, capsys):
+    name = {"HEIC": "x.HEIC", "JPEG 2000": "x.jp2", "PPM": "x.ppm", "TGA": "x.tga", "MPO": "x.mpo"}[kind]
+    (tmp_path / name).write_bytes(b"x")
+    said = refused([part.format(name) for part in command], capsys, code=3)
+    assert said == f"vidunmask: {name}: {kind} pictures cannot be read; convert it to JPEG or PNG first\n"
+
+
+def test_pictures_of_a_folder_that_cannot_be_read_are_named_apart_from_other_files(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name in ("a.heic", "b.heic", "c.tga"):
+        (tmp_path / "in" / name).write_bytes(b"x")
+    line = "3 HEIC and TGA pictures, such as a.heic, cannot be read; convert them to JPEG or PNG first"
+    assert list(checks.left_alone([tmp_path / "notes.txt", *sorted((tmp_path / "in").iterdir())], wanted="no pictures")) == [
+        "1 files that are no pictures were left alone, such as notes.txt",
+        line,
+    ]
+    for command in (["in", "out"], ["batch", "in", "--out", "out"]):
+        said = refused(command, capsys, code=3)
+        assert said.startswith("vidunmask: in: holds no ")
+        assert said.endswith(f"; {line}\n")
