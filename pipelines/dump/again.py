@@ -100,9 +100,14 @@ def load(place: Path, stored: Mapping[str, Any]) -> Face:
     return face
 
 
-def detect(frame: Frame, faces: Sequence[Face], detector: Detector, unmasker: Unmasker, place: Path) -> list[Face]:
-    """The faces of the frame on its own; those that lie on a stored one keep its track and its past."""
-    (item,) = find_faces([frame], detector, every=1)
+def detect(
+    frame: Frame, faces: Sequence[Face], detector: Detector, unmasker: Unmasker, place: Path, *, still: bool = False
+) -> list[Face]:
+    """The faces of the frame on its own; those that lie on a stored one keep its track and its past.
+
+    ``still``: a picture, which is searched in tiles too.
+    """
+    (item,) = find_faces([frame], detector, every=1, tiles=still)
     pictures.write_png(place / "detections.png", pictures.detections(frame, item.faces))
     tracked = tuple(as_tracked(number, seen) for number, seen in enumerate(item.faces))
     aimed = Aimer(unmasker).step(FrameFaces(frame, tracked)).faces

@@ -121,7 +121,8 @@ def _run(
     todo = STAGES[STAGES.index(start) :]
     if "detect" in todo:
         assert parts is not None
-        work.faces = again.detect(frame, faces, parts.detector, parts.unmasker, place)
+        still = about["kind"] == "picture"
+        work.faces = again.detect(frame, faces, parts.detector, parts.unmasker, place, still=still)
         work.notes.append("detection searched the frame as if it were the first: nothing was followed into it")
         work.notes += _who_changed(faces, work.faces)
     if "crop" in todo:

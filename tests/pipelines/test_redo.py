@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.stages.drawn_faces import DiscDetector, frame_with
 from vidunmask import geometry
@@ -199,7 +200,12 @@ def test_a_face_that_wore_no_mask_can_be_run_again(clip, tmp_path, config, weigh
 
 
 def test_a_picture_can_be_run_again_even_from_detection_on(tmp_path, config, parts):
-    dump(SAMPLES / "astronaut_masked.jpg", tmp_path / "d", config=config, parts=parts)
+    small = Image.open(SAMPLES / "astronaut_masked.jpg").resize((256, 256))
+    picture = Image.new("RGB", (3000, 300), (150, 150, 150))  # in which only a search in tiles finds faces of 45 pixels
+    picture.paste(small, (60, 20))
+    picture.save(tmp_path / "in.png")
+    dump(tmp_path / "in.png", tmp_path / "d", config=config, parts=parts)
+    assert len(lines(tmp_path / "d")[0]["faces"]) == 1
     report = redo(tmp_path / "d", 0, start="detect", parts=parts)
     assert report.identical
 
