@@ -52,7 +52,7 @@ def meet(frame: Frame, detector: Detector, detection: Detection) -> tuple[SeenFa
     look = first if first >= CERTAIN else max(first, look_again(frame, detector, region, sizes=LOOK_SIZES[1:]))
     read = read_face(frame, detector, region) if look >= MIN_SCORE else None
     upright = 0.0 if read is None else first + read[0].score
-    if upright < _UPRIGHT:
+    if upright < _UPRIGHT and detection.score >= CERTAIN:  # with less it would begin no track
         around = [turned(region, detector.region_size, turns) for turns in (1, 2, 3)]
         looks = [look_again(frame, detector, other, sizes=LOOK_SIZES[:1]) for other in around]
         best = int(np.argmax(looks))
