@@ -6,10 +6,13 @@ subsampling, PNG's text and sixteen bits survive, and a picture in which nothing
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -77,24 +80,28 @@ def read_image(path: str | Path) -> Picture:
     if not path.exists():
         raise InputError(f"{path}: no such file")
     original, mode, orientation = None, "", 1
+    said: list[str] = []
     try:
-        with Image.open(path) as image:
-            kind = image.format or ""
-            if getattr(image, "n_frames", 1) > 1:
-                log.warning("%s: holds %d pictures, only the first is kept", path, image.n_frames)  # type: ignore[attr-defined]
-        data = stored = path.read_bytes()
-        if kind == "TIFF":
-            stored, orientation = tiff_tags.as_stored(data)  # decoders would turn it, and the tag would turn it again
-        with Image.open(io.BytesIO(stored)) as image:
-            if not (kind in _DEEP and _bits(image, data) == 16):
-                image.load()
-                original, mode = image.copy(), image.mode
-            if kind != "TIFF":
-                orientation = int(image.getexif().get(tiff_tags.ORIENTATION, 1))
-            settings = _settings(image, data)
-        extras = extras_of(kind, data, settings)
+        with _without_warnings(said):
+            with Image.open(path) as image:
+                kind = image.format or ""
+                if getattr(image, "n_frames", 1) > 1:
+                    log.warning("%s: holds %d pictures, only the first is kept", path, image.n_frames)  # type: ignore[attr-defined]
+            data = stored = path.read_bytes()
+            if kind == "TIFF":
+                stored, orientation = tiff_tags.as_stored(data)  # decoders would turn it, and the tag would turn it again
+            with Image.open(io.BytesIO(stored)) as image:
+                if not (kind in _DEEP and _bits(image, data) == 16):
+                    image.load()
+                    original, mode = image.copy(), image.mode
+                if kind != "TIFF":
+                    orientation = int(image.getexif().get(tiff_tags.ORIENTATION, 1))
+                settings = _settings(image, data)
+            extras = extras_of(kind, data, settings)
     except _UNREADABLE as error:
         raise InputError(f"{path}: not a picture that can be read ({error})") from error
+    if said:
+        log.warning("%s: its metadata is damaged and not all of it is kept (%s)", path, said[0])
     if original is None:
         pixels, alpha = _read_deep(path, stored)
         mode = f"{'L' if pixels.ndim == 2 else 'RGB'};16"
@@ -108,6 +115,16 @@ def read_image(path: str | Path) -> Picture:
     shown = orient(pixels.shape[:2], matrix=matrix_of_exif(orientation))  # type: ignore[arg-type]
     frame = Frame(0, native, 0, Fraction(1, 25), shown.display_size, shown.native_to_display)
     return Picture(path, kind, mode, frame, pixels, alpha, original, settings, extras)
+
+
+@contextlib.contextmanager
+def _without_warnings(said: list[str] | None = None) -> Iterator[None]:
+    """Keeps Pillow's warnings off the terminal; those about the file's content are added to ``said``."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    if said is not None:
+        said += [" ".join(str(each.message).split()) for each in caught if each.category is UserWarning]
 
 
 def write_image(
@@ -134,7 +151,9 @@ def write_image(
             temporary.write_bytes(like.path.read_bytes())
             return
         try:
-            temporary.write_bytes(_encode(edited, changed, like, kind, metadata or {}))
+            with _without_warnings():
+                data = _encode(edited, changed, like, kind, metadata or {})
+            temporary.write_bytes(data)
         except (ValueError, KeyError) as error:
             raise UsageError(f"{target}: a {kind} file cannot hold this picture ({error}); use .png") from error
 
