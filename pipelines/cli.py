@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from vidunmask.errors import UsageError, VidunmaskError
+from vidunmask.errors import UsageError, VidunmaskError, unforeseen
 from vidunmask.pipelines import commands
 from vidunmask.pipelines.options import say
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         # The last line of defence: an error nobody foresaw is still one line and a code, with its trace on demand.
         hint = "" if verbose else " (--verbose shows where)"
-        return _fail(f"unexpected {type(error).__name__}: {_one_line(error)}{hint}", 1, verbose=verbose)
+        return _fail(f"{unforeseen(error)}{hint}", 1, verbose=verbose)
 
 
 def split(arguments: list[str]) -> tuple[str, list[str]]:
@@ -63,10 +63,6 @@ def _fail(message: str, code: int, *, verbose: bool) -> int:
 def _left_behind(stopped: BaseException, usual: str) -> str:
     """What stands there of a run that was stopped: what it noted on the exception, or what its command usually leaves."""
     return "; ".join(getattr(stopped, "__notes__", [])) or usual
-
-
-def _one_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 class _Terminated(BaseException):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidunmask.errors import InputError, OutputError, UsageError, VidunmaskError
+from vidunmask.errors import InputError, OutputError, UsageError, VidunmaskError, unforeseen
 from vidunmask.pipelines import checks
 from vidunmask.pipelines.batch.inputs import VIDEOS
 from vidunmask.pipelines.build import Parts, build
@@ -87,7 +87,7 @@ def unmask_folder(
             except VidunmaskError as error:
                 failures.append(Failure(str(path), str(error), error.exit_code))
             except Exception as error:  # one picture's surprise must not end the others
-                failures.append(Failure(str(path), f"{path}: unexpected {type(error).__name__}: {error}", 1))
+                failures.append(Failure(str(path), f"{path}: {unforeseen(error)}", 1))
             if progress is not None:
                 progress(index + 1, len(pictures))
     finally:

@@ -38,3 +38,9 @@ class WeightsError(VidunmaskError):
     """Weights that are missing, damaged or made for another network."""
 
     exit_code = 6
+
+
+def unforeseen(error: BaseException) -> str:
+    """An error that nobody raised on purpose, in one line."""
+    line = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"unexpected {type(error).__name__}: {line}"

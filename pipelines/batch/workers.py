@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, TypeAlias
 
-from vidunmask.errors import VidunmaskError
+from vidunmask.errors import VidunmaskError, unforeseen
 from vidunmask.pipelines.batch.segments import Outcome, SegmentTask, run_segment
 from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
@@ -94,8 +94,7 @@ def perform(task: Task, parts: Parts, progress: Callable[[int], None]) -> Outcom
 
 def surprise(source: str | Path, error: Exception) -> Failed:
     """An error that nobody foresaw as the end of one file."""
-    line = (str(error).strip().splitlines() or ["no message"])[0]
-    return Failed(f"{source}: unexpected {type(error).__name__}: {line}", 1)
+    return Failed(f"{source}: {unforeseen(error)}", 1)
 
 
 class Inline:

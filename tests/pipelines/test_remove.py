@@ -202,7 +202,7 @@ def test_a_surprise_over_one_picture_of_a_folder_is_its_failure_alone(tmp_path, 
 
     def surprised(path):
         if path.name == "a.png":
-            raise MemoryError("no room for it")
+            raise MemoryError("no room for it\nand more lines")
         return read(path)
 
     monkeypatch.setattr(images, "read_image", surprised)

@@ -25,7 +25,7 @@ from vidunmask.flow import Beside, Hands
 from vidunmask.stages.cuts import THUMBNAIL_SIDE, CutDetector
 from vidunmask.stages.motion import head_motion
 from vidunmask.stages.reading import CERTAIN, MIN_SCORE, View, look_again, meet, read_face
-from vidunmask.stages.regions import angle_of, carried, disagree, same_face, turned
+from vidunmask.stages.regions import angle_of, carried, disagree, each_once, same_face, turned
 from vidunmask.stages.tiles import in_tiles, side_of_copy
 from vidunmask.types import Detection, FloatArray, Frame, FrameFaces, SeenFace
 
@@ -166,7 +166,7 @@ class FaceFinder:
             followed += fresh
             followed = [replace(face, certain=face.certain or face.seen.score >= CERTAIN) for face in followed]
         self._look_ahead(ahead)
-        self._followed = _without_doubles(followed)
+        self._followed = each_once(followed, lambda face: face.seen)  # one may have slid onto another
         self._held.append(FrameFaces(frame, tuple(face.seen for face in self._followed), cut))
         if self._searcher is not None:
             # To follow a face costs as much as half a pass: in a hurry what is in doubt waits for the next one.
@@ -315,9 +315,9 @@ class FaceFinder:
         look = seen.score if beyond_doubt else look_again(frame, self._detector, region)
         if detection is None:
             return replace(face, seen=replace(seen, score=look)) if look >= MIN_SCORE else None
-        if disagree(region, self._detector.region(detection), self._detector.region_size):
+        there = self._detector.region(detection)
+        if disagree(region, there, self._detector.region_size):
             # The detector does not know of a quarter turn, and the landmarks do.
-            there = self._detector.region(detection)
             turns = round((angle_of(there) - angle_of(region)) / (math.pi / 2)) % 4
             again = read_face(frame, self._detector, turned(there, self._detector.region_size, turns))
             if again is not None and again[0].score >= min(seen.score, CERTAIN):
@@ -349,12 +349,3 @@ def _drawn(seen: SeenFace, followed: FloatArray, trust: float, *, least: float) 
     share = least + (1 - least) * max(trust - 0.3, 0.0) / 0.7
     landmarks = followed + share * (seen.landmarks - followed)
     return replace(seen, landmarks=landmarks, box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]))
-
-
-def _without_doubles(faces: list[_Followed]) -> list[_Followed]:
-    """Drops a face that has slid onto another one; the better score stays."""
-    kept: list[_Followed] = []
-    for face in sorted(faces, key=lambda face: -face.seen.score):
-        if not any(same_face(face.seen.box, other.seen.box) for other in kept):
-            kept.append(face)
-    return kept

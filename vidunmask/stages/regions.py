@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from vidunmask import geometry
-from vidunmask.types import Detection, FloatArray
+from vidunmask.types import Detection, FloatArray, SeenFace
+
+T = TypeVar("T")
 
 
 def turned(frame_to_region: FloatArray, size: int, turns: int) -> FloatArray:
@@ -37,6 +41,15 @@ def same_face(a: FloatArray, b: FloatArray) -> bool:
     shared = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
     areas = np.prod(a[2:] - a[:2]), np.prod(b[2:] - b[:2])
     return bool(shared > 0.5 * min(areas) and max(areas) < 6 * min(areas))
+
+
+def each_once(faces: Iterable[T], seen: Callable[[T], Detection | SeenFace]) -> list[T]:
+    """The faces without those that lie on another one, best first: of two the better score stays."""
+    kept: list[T] = []
+    for face in sorted(faces, key=lambda face: -seen(face).score):
+        if not any(same_face(seen(face).box, seen(other).box) for other in kept):
+            kept.append(face)
+    return kept
 
 
 def carried(detection: Detection, a_to_b: FloatArray) -> Detection:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from vidunmask.detectors import Detector
-from vidunmask.stages.regions import carried, same_face
+from vidunmask.stages.regions import carried, each_once
 from vidunmask.types import ByteArray, Detection
 
 _TILE = 1280  # side in pixels; a detector's thorough pass looks at one as it is
@@ -32,11 +32,7 @@ def in_tiles(image: ByteArray, detector: Detector) -> list[Detection]:
             for face in detector.detect(tile, thorough=True):
                 if (face.box[:2] >= low).all() and (face.box[2:] <= high).all():
                     found.append(carried(face, np.array([[1.0, 0, x], [0, 1, y]])))
-    kept: list[Detection] = []
-    for face in sorted(found, key=lambda face: -face.score):
-        if not any(same_face(face.box, other.box) for other in kept):
-            kept.append(face)
-    return kept
+    return each_once(found, lambda face: face)
 
 
 def _starts(length: int) -> list[int]:
