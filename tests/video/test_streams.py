@@ -76,6 +76,23 @@ def test_tags_that_the_container_cannot_hold_are_named(tmp_path: Path, target: s
     assert said == ([f"this container cannot hold {tags}{marks}"] if tags else [])
 
 
+def test_titles_of_streams_go_through_quicktime_s_files_and_back(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mkv", frames=3, tags={"title": "The picture", "language": "fra"})
+    for before, after in (("a.mkv", "b.mp4"), ("b.mp4", "c.mov"), ("c.mov", "d.mp4"), ("d.mp4", "e.mkv")):
+        _, writer = copy_clip(tmp_path / before, tmp_path / after, **FAST)
+        assert writer.warnings == []
+    with open_input(tmp_path / "e.mkv") as last:
+        assert last.streams[0].metadata.items() >= {"title": "The picture", "language": "fra"}.items()
+
+
+def test_languages_are_kept_in_mov_or_missed_in_a_warning(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", frames=3, audio=2, tags={"language": "swe"})  # the sound: eng and deu
+    _, writer = copy_clip(source, tmp_path / "out.mov", **FAST)
+    with open_input(tmp_path / "out.mov") as written:
+        assert [stream.metadata.get("language") for stream in written.streams] == [None, "eng", "ger"]
+    assert writer.warnings == ["this container cannot hold the tag language of 1 stream"]
+
+
 def test_a_transport_stream_gets_nothing_that_no_player_would_know(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mkv", frames=12, audio=1, subtitle=True, attachment=True)
     _, writer = copy_clip(source, tmp_path / "out.ts", **FAST)

@@ -36,6 +36,12 @@ _IN_TRANSPORT_STREAMS: dict[str, set[str]] = {
 }
 _UNORDERED = re.compile(r"(\d+) channels")  # FFmpeg's name for a layout of channels in no known order
 _STREAM_PREFIXES = ("_statistics_", "bps-", "duration-", "number_of_frames-", "number_of_bytes-")
+# Of the languages with two codes in ISO 639-2, the one that FFmpeg's table of QuickTime's numbers does not know, and the other.
+_QUICKTIME_LANGUAGES = {
+    "bod": "tib", "cym": "wel", "cze": "ces", "deu": "ger", "ell": "gre", "eus": "baq", "fas": "per", "fre": "fra",
+    "hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac", "msa": "may", "mya": "bur", "nld": "dut", "rum": "ron",
+    "slo": "slk", "sqi": "alb", "zho": "chi",
+}  # fmt: skip
 
 
 class StreamCopier:
@@ -94,7 +100,7 @@ class StreamCopier:
             self._add_as_attachment(stream, name)
             return None
         target = _add_like(self._output, stream)
-        target.metadata.update(clean_metadata(stream.metadata, _STREAM_KEYS, _STREAM_PREFIXES))
+        target.metadata.update(stream_metadata(stream.metadata, self._output.format.name))
         target.disposition = int(stream.disposition)
         if stream.type == "video" and not _is_cover(stream):
             self._warnings.append(f"{name} is a second video; it was copied as it is, masks and all")
@@ -268,9 +274,14 @@ def clean_metadata(tags: dict[str, str], drop: set[str] = _STREAM_KEYS, prefixes
     }
 
 
-def video_metadata(tags: dict[str, str]) -> dict[str, str]:
-    """The tags of the edited stream that stay true of the new one."""
-    return clean_metadata(tags, _STREAM_KEYS, _STREAM_PREFIXES)
+def stream_metadata(tags: dict[str, str], container: str) -> dict[str, str]:
+    """The tags of a stream that stay true of its copy, as the muxer ``container`` takes them."""
+    kept = clean_metadata(tags, _STREAM_KEYS, _STREAM_PREFIXES)
+    if "name" in kept:  # what FFmpeg calls the title of a stream of QuickTime when it reads, and only then
+        kept.setdefault("title", kept.pop("name"))
+    if container == "mov" and "language" in kept:
+        kept["language"] = _QUICKTIME_LANGUAGES.get(kept["language"], kept["language"])
+    return kept
 
 
 def _add_like(output: Any, stream: Any) -> Any:

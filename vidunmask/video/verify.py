@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from av.error import FFmpegError
 
@@ -12,6 +15,7 @@ from vidunmask.errors import InputError, OutputError
 from vidunmask.video.info import VideoInfo
 from vidunmask.video.reader import VideoReader, open_input, packets_of
 from vidunmask.video.services import service_tags
+from vidunmask.video.streams import stream_metadata
 
 
 @dataclass(slots=True)
@@ -26,6 +30,7 @@ class Expected:
     chapters: int = 0
     tags: dict[str, str] = field(default_factory=dict)  # of the container
     mark: dict[str, str] = field(default_factory=dict)  # those that were added to the source's
+    stream_tags: Counter[str] = field(default_factory=Counter)  # how many streams have each
     untimed: int = 0
 
     def add(self, time: Fraction) -> None:
@@ -62,19 +67,29 @@ def verify(written: Path, target: Path, like: VideoInfo, expected: Expected, war
         warnings.append("the rotation of the picture is lost: this container cannot hold it")
     if expected.chapters and not found.chapters:
         warnings.append(f"{expected.chapters} chapters were left out: this container cannot hold them")
-    if lost := _lost_tags(expected, found.tags):
+    if lost := _lost_tags(expected, found):
         warnings.append(f"this container cannot hold {' and '.join(lost)}")
 
 
-def _lost_tags(expected: Expected, found: dict[str, str]) -> list[str]:
+def _lost_tags(expected: Expected, found: Expected) -> list[str]:
     """What is missing of the tags; of those that were added, one that is there is enough."""
-    keys = {key.lower() for key in found}
+    keys = {key.lower() for key in found.tags}
     own = {key.lower() for key in expected.mark}
     lost = [key for key, value in expected.tags.items() if value and key.lower() not in keys | own]
+    missing = expected.stream_tags - found.stream_tags
+    lost += [f"{key} of {count} stream{'s' if count > 1 else ''}" for key, count in sorted(missing.items())]
     said = [f"the tag{'s' if len(lost) > 1 else ''} {', '.join(lost)}"] if lost else []
-    if own and not any(value in text for value in expected.mark.values() for text in found.values()):
+    if own and not any(value in text for value in expected.mark.values() for text in found.tags.values()):
         said.append(f"this program's mark ({', '.join(expected.mark)})")
     return said
+
+
+def count_stream_tags(streams: Iterable[Any]) -> Counter[str]:
+    """How many of ``streams`` have each tag, of those that say more than the muxer does by itself."""
+    all_tags = (stream_metadata(stream.metadata, "") for stream in streams)
+    return Counter(
+        key.lower() for tags in all_tags for key, value in tags.items() if value != "und" and key.lower() != "handler_name"
+    )
 
 
 def _packets(path: Path, stream_index: int) -> Expected:
@@ -83,6 +98,7 @@ def _packets(path: Path, stream_index: int) -> Expected:
         found.chapters = len(container.chapters())
         for holder in (*container.streams, container):  # Ogg keeps a file's tags with its streams
             found.tags |= holder.metadata
+        found.stream_tags = count_stream_tags(container.streams)
         if container.format.name == "mpegts":
             found.tags |= service_tags(str(path))
         time_base = container.streams[stream_index].time_base or Fraction(1)

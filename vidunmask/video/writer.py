@@ -19,8 +19,8 @@ from vidunmask.video.animations import loop_options, palettised
 from vidunmask.video.encoders import EncoderPlan, configure, plan_encoder
 from vidunmask.video.info import VideoInfo
 from vidunmask.video.reader import ffmpeg_name
-from vidunmask.video.streams import StreamCopier, video_metadata
-from vidunmask.video.verify import Expected, verify
+from vidunmask.video.streams import StreamCopier, stream_metadata
+from vidunmask.video.verify import Expected, count_stream_tags, verify
 
 _DEFAULT = 1  # AV_DISPOSITION_DEFAULT
 # Muxers without a table of codecs name only their default one.
@@ -132,6 +132,7 @@ class VideoWriter:
             )
             self._output.metadata.update(tags)
             self._copier.add_streams(self._output, self._add_video)
+            self._expected.stream_tags = count_stream_tags(self._output.streams)
         except (FFmpegError, OSError) as error:
             raise atomic.write_error(self._target, error) from error
 
@@ -140,7 +141,7 @@ class VideoWriter:
         stream = self._output.add_stream(self.plan.name, rate=like.average_rate or 25)
         configure(stream.codec_context, self.plan, like, time_base)
         stream.time_base = 1 / like.average_rate if self._format == "avi" and like.average_rate else time_base
-        stream.metadata.update(video_metadata(like.metadata))
+        stream.metadata.update(stream_metadata(like.metadata, self._format))
         # QuickTime's muxer makes the first video the default one where none is: not always the one that is shown and edited.
         several = sum(other.kind == "video" and not other.is_cover for other in like.streams) > 1
         stream.disposition = like.disposition | (_DEFAULT if several else 0)
