@@ -12,14 +12,17 @@ NAMES = {"service_name": "Canal É", "service_provider": "A provider"}
 
 
 def _table(*services: tuple[bytes, bytes]) -> bytes:
-    """A transport stream of one packet: a service description table of (name, provider) pairs."""
+    """The packets of a service description table of (name, provider) pairs."""
     entries = b""
     for number, (name, provider) in enumerate(services):
         body = bytes([1, len(provider)]) + provider + bytes([len(name)]) + name
         entries += bytes([0, number, 0xFC, 0x80, len(body) + 2, 0x48, len(body)]) + body
-    section = bytes([0x42, 0xF0, 12 + len(entries), 0, 1, 0xC1, 0, 0, 0xFF, 1, 0xFF]) + entries
+    section = b"\x42" + (0xF000 | 12 + len(entries)).to_bytes(2) + bytes([0, 1, 0xC1, 0, 0, 0xFF, 1, 0xFF]) + entries
     section += _checksum(section).to_bytes(4)
-    return (b"\x47\x40\x11\x10\x00" + section).ljust(188, b"\xff")
+    payload = b"\0" + section
+    parts = [payload[at : at + 184] for at in range(0, len(payload), 184)]
+    heads = [bytes([0x47, 0 if number else 0x40, 0x11, 0x10 + number]) for number in range(len(parts))]
+    return b"".join((head + part).ljust(188, b"\xff") for head, part in zip(heads, parts, strict=True))
 
 
 def test_the_checksum_is_that_of_the_standard() -> None:
@@ -54,6 +57,14 @@ def test_no_names_are_taken_from_several_services_or_a_damaged_table(tmp_path: P
     assert service_tags(str(path)) == {}
     path.write_bytes(whole[:30] + whole)  # a later repetition is as good
     assert service_tags(str(path)) == {"service_name": "One", "service_provider": "A"}
+
+
+def test_services_that_become_one_are_named(tmp_path: Path) -> None:
+    names = [f"Programme {number}" for number in range(12)]  # too many for one packet
+    source = write_clip(tmp_path / "in.ts", frames=3)
+    source.write_bytes(_table(*((name.encode(), b"") for name in names)) + source.read_bytes())
+    _, writer = copy_clip(source, tmp_path / "out.mkv", **FAST)
+    assert writer.warnings == [f"12 services become one without a name: {', '.join(names)}"]
 
 
 def test_names_that_only_ffmpeg_gave_are_none(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The name and provider of the one service in a transport stream, which FFmpeg reads and PyAV does not pass on.
+"""The names and providers of the services in a transport stream, which FFmpeg reads and PyAV does not pass on.
 
 They stand in the service description table (ETSI EN 300 468 §5.2.3 and §6.2.33), on packets of PID 0x11.
 """
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _LOOKED_AT = 8 << 20  # bytes of the file; the table comes back every two seconds or sooner
-_PACKET = 188
-_BEGINS_TABLE = re.compile(rb"G[\x40\x60]\x11")  # the sync byte, start of a section, PID 0x11
+_PACKET, _LONGEST = 188, 1024  # bytes of a packet, and of a section at most
+_OF_TABLE = re.compile(rb"G[\x00\x20\x40\x60]\x11[\x10-\x1f\x30-\x3f]")  # the sync byte, PID 0x11, some payload
 _OF_THIS_STREAM, _SERVICE = 0x42, 0x48  # table and descriptor
 _ALPHABETS = {0x11: "utf-16-be", 0x12: "euc_kr", 0x13: "gb2312", 0x14: "utf-16-be"}
 _MUXERS_OWN = {"service_name": "Service01", "service_provider": "FFmpeg"}  # what FFmpeg writes where nobody named anything
@@ -20,36 +20,38 @@ _MUXERS_OWN = {"service_name": "Service01", "service_provider": "FFmpeg"}  # wha
 
 def service_tags(path: str) -> dict[str, str]:
     """The tags ``service_name`` and ``service_provider`` as FFmpeg's muxer takes them; empty where there is no one pair."""
+    found = services_of(path)
+    return found[0] if len(found) == 1 else {}
+
+
+def services_of(path: str) -> list[dict[str, str]]:
+    """What is known of each service, as `service_tags`; empty where the table is missing or damaged."""
     if "://" in path or not Path(path).is_file():
-        return {}
+        return []
     try:
         with Path(path).open("rb") as file:
             data = file.read(_LOOKED_AT)
     except OSError:
-        return {}
-    for match in _BEGINS_TABLE.finditer(data):
-        section = _section(data[match.start() : match.start() + _PACKET])
-        if section is None:
-            continue
-        found = list(_services(section))
-        if len(found) != 1:
-            return {}
-        return {key: value for key, value in found[0].items() if value and value != _MUXERS_OWN[key]}
-    return {}
+        return []
+    found: dict[int, bytes] = {}
+    for section in _sections(data):
+        found[section[6]] = section  # of sections 0 to section[7]
+        if len(found) > section[7]:
+            break
+    services = [names for number in sorted(found) for names in _services(found[number])]
+    return [{key: value for key, value in names.items() if value and value != _MUXERS_OWN[key]} for names in services]
 
 
-def _section(packet: bytes) -> bytes | None:
-    """The table's section in a packet, from its head up to its checksum; None where there is no whole one."""
-    has_field = len(packet) == _PACKET and packet[3] & 0x20
-    payload = packet[5 + packet[4] if has_field else 4 :]
-    begin = 1 + payload[0] if payload else 0
-    section = payload[begin:]
-    if len(section) < 15 or section[0] != _OF_THIS_STREAM:
-        return None
-    end = 3 + ((section[1] & 0x0F) << 8 | section[2])
-    if end > len(section) or _checksum(section[:end]) != 0:
-        return None
-    return section[: end - 4]
+def _sections(data: bytes) -> Iterator[bytes]:
+    """The sections of the table, from their heads up to their checksums."""
+    section = b""
+    for match in _OF_TABLE.finditer(data):
+        packet = data[match.start() : match.start() + _PACKET]
+        payload = packet[5 + packet[4] if packet[3] & 0x20 and len(packet) > 4 else 4 :]
+        section = payload[1 + payload[0] :] if packet[1] & 0x40 and payload else (section + payload)[:_LONGEST]
+        end = 3 + ((section[1] & 0x0F) << 8 | section[2]) if len(section) >= 15 else len(section) + 1
+        if end <= len(section) and section[0] == _OF_THIS_STREAM and _checksum(section[:end]) == 0:
+            yield section[: end - 4]
 
 
 def _services(section: bytes) -> Iterator[dict[str, str]]:

@@ -20,7 +20,7 @@ from av.stream import Discard
 
 from vidunmask.video.info import VideoInfo
 from vidunmask.video.reader import open_input
-from vidunmask.video.services import service_tags
+from vidunmask.video.services import services_of
 
 _ATTACHED_PICTURE = 1 << 10
 _AWAITED, _HELD = 64, 1024  # packets of a video, and of all streams, that are read ahead to find its first decoding time
@@ -54,6 +54,7 @@ class StreamCopier:
         self._like = like
         self._warnings = warnings
         self._input = open_input(like.path) if like.path else None
+        self._services = services_of(like.path) if like.container == "mpegts" else []
         self._targets: dict[int, Any] = {}
         self._last_dts: dict[int, int] = {}
         self._refused: dict[int, int] = {}
@@ -70,6 +71,9 @@ class StreamCopier:
         if self._input is None:
             add_video()
             return
+        if len(self._services) > 1:
+            names = ", ".join(tags.get("service_name", "one without a name") for tags in self._services)
+            self._warnings.append(f"{len(self._services)} services become one without a name: {names}")
         chapters = list(self._input.chapters())
         self.chapters = len(chapters)
         for stream in self._input.streams:
@@ -215,7 +219,7 @@ class StreamCopier:
         """The container's own tags, without those that only the input's muxer could know."""
         if self._input is None:
             return {}
-        own = service_tags(self._like.path) if self._like.container == "mpegts" else {}
+        own = self._services[0] if len(self._services) == 1 else {}
         return own | clean_metadata(self._input.metadata, _CONTAINER_KEYS)
 
 
