@@ -269,6 +269,38 @@ def test_no_thumbnail_of_the_masked_face_is_left(tmp_path: Path) -> None:
     assert b"THE MASKED FACE" not in (tmp_path / "from.png").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["in.jpg", "in.tif"])
+def test_no_preview_of_the_masked_face_is_left_in_a_maker_s_note(tmp_path: Path, name: str) -> None:
+    Image.fromarray(picture(48, 64)).save(tmp_path / "preview.jpg", comment=b"THE MASKED FACE")
+    preview = (tmp_path / "preview.jpg").read_bytes()
+    note = b"MAKER\0" + preview + b"kept"
+    tags: tiff_tags.Tags = {tiff_tags.EXIF_IFD: {0x927C: tiff_tags.Tag(7, len(note), note)}}
+    if name == "in.tif":
+        _tiff(tmp_path / name, deep=False, tags=tags)
+    else:
+        _jpeg_with(tmp_path / name, (0xE1, tiff_tags.exif_of(tags)))
+    _edit(tmp_path / name, tmp_path / f"out{name[2:]}")
+    stored = (tmp_path / f"out{name[2:]}").read_bytes()
+    assert b"MAKER\0" + bytes(len(preview)) + b"kept" in stored
+
+
+def test_content_credentials_of_the_original_are_left_out_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    boxes = b"\0\0\1\0jumb\0\0\0\x1ejumdc2pa" + bytes.fromhex("00110010800000aa00389b71") + b"\3c2pa\0"
+    _jpeg_with(tmp_path / "in.jpg", (0xEB, b"JP\0\1\0\0\0\1" + boxes))
+    plain = cv2.imencode(".png", picture(48, 64))[1].tobytes()
+    (tmp_path / "in.png").write_bytes(picture_files.with_chunks(plain, [picture_files.chunk(b"caBX", boxes)]))
+    _tiff(tmp_path / "in.tif", deep=False, tags={0xCD41: tiff_tags.Tag(7, len(boxes), boxes)})
+    for name in ("in.jpg", "in.png", "in.tif"):
+        caplog.clear()
+        _edit(tmp_path / name, tmp_path / f"out{name[2:]}")
+        assert b"c2pa" not in (tmp_path / f"out{name[2:]}").read_bytes()
+        assert [message.rpartition(": ")[2] for message in caplog.messages] == [
+            "the Content Credentials (C2PA) of the original"
+        ]
+
+
 def test_what_another_format_cannot_hold_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _jpeg_with(tmp_path / "in.jpg", (0xED, b"Photoshop 3.0\0" + _resource(0x0404, b"caption")))
     _edit(tmp_path / "in.jpg", tmp_path / "same.jpg", metadata={"comment": "synthesised"})

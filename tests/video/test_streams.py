@@ -93,6 +93,17 @@ def test_languages_are_kept_in_mov_or_missed_in_a_warning(tmp_path: Path) -> Non
     assert writer.warnings == ["this container cannot hold the tag language of 1 stream"]
 
 
+def test_content_credentials_of_the_original_are_left_out_and_that_is_said(tmp_path: Path) -> None:
+    plain = write_clip(tmp_path / "in.mp4", frames=3, container_options={"movflags": "empty_moov+default_base_moof"})
+    stored = plain.read_bytes()
+    head = int.from_bytes(stored[:4])  # of the box that names the kind of file
+    account = b"uuid" + bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + b"\0\0\1\0jumb\0\0\0\x1ejumdc2pa" + bytes(234)
+    plain.write_bytes(stored[:head] + (4 + len(account)).to_bytes(4) + account + stored[head:])
+    _, writer = copy_clip(plain, tmp_path / "out.mp4", **FAST)
+    assert b"c2pa" not in (tmp_path / "out.mp4").read_bytes()
+    assert writer.warnings == ["the Content Credentials (C2PA) of the original are left out: they do not hold for the result"]
+
+
 def test_a_transport_stream_gets_nothing_that_no_player_would_know(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mkv", frames=12, audio=1, subtitle=True, attachment=True)
     _, writer = copy_clip(source, tmp_path / "out.ts", **FAST)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vidunmask.video import tiff_tags
+from vidunmask.video import credentials, tiff_tags
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Made anew by the encoder.
@@ -48,6 +48,7 @@ def extras_of(kind: str, data: bytes, settings: dict[str, Any]) -> Extras:
     if settings.get("exif") == b"":
         left.append("EXIF, which is damaged")
         del settings["exif"]
+    left += [credentials.NAME] * credentials.holds_credentials(data)
     if kind == "PNG":
         return Extras(chunks=chunks(data), left=tuple(left))
     if kind in ("JPEG", "MPO"):

@@ -18,6 +18,7 @@ import av
 from av.error import FFmpegError
 from av.stream import Discard
 
+from vidunmask.video import credentials
 from vidunmask.video.info import VideoInfo
 from vidunmask.video.reader import open_input
 from vidunmask.video.services import services_of
@@ -74,6 +75,8 @@ class StreamCopier:
         if len(self._services) > 1:
             names = ", ".join(tags.get("service_name", "one without a name") for tags in self._services)
             self._warnings.append(f"{len(self._services)} services become one without a name: {names}")
+        if credentials.video_holds_credentials(self._like.path):
+            self._warnings.append(f"{credentials.NAME} are left out: they do not hold for the result")
         chapters = list(self._input.chapters())
         self.chapters = len(chapters)
         for stream in self._input.streams:

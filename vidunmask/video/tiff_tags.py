@@ -6,10 +6,13 @@ Values are bytes as they lie in the file, in little-endian order, so that what i
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Union
+
+from vidunmask.video import credentials
 
 EXIF_MAGIC = b"Exif\0\0"
 ORIENTATION, EXIF_IFD, ICC_PROFILE, XMP, IPTC, PHOTOSHOP = 0x0112, 0x8769, 34675, 700, 33723, 34377
@@ -17,6 +20,9 @@ _USER_COMMENT, _GPS_IFD, _INTEROPERABILITY_IFD = 0x9286, 0x8825, 0xA005
 _POINTERS = (EXIF_IFD, _GPS_IFD, _INTEROPERABILITY_IFD)
 _RESOLUTION = (282, 283, 296)  # horizontal, vertical, unit
 LAYERS = 37724  # Photoshop's layers: the picture before the edit
+_STALE = {LAYERS, credentials.TIFF_TAG}
+_MAKER_NOTE = 0x927C
+_PREVIEWS = re.compile(rb"\xff\xd8\xff[\xc0-\xfe].*?(?:\xff\xd9|\Z)", re.DOTALL)  # JPEG files
 _THUMBNAIL = {273: 279, 513: 514}  # where the bytes of a small picture lie, and how many they are
 # How the samples are stored, which the encoder says anew, and pointers to other pictures.
 _STRUCTURE = frozenset(
@@ -64,18 +70,18 @@ def as_stored(data: bytes) -> tuple[bytes, int]:
 
 
 def without_thumbnail(exif: bytes) -> bytes:
-    """EXIF without the small picture in it (IFD1), all else where it was, as makers' notes hold offsets.
+    """EXIF without the small pictures in it, IFD1's and makers', all else where it was, as makers' notes hold offsets.
 
     b"" where it is damaged.
     """
     start = len(EXIF_MAGIC) if exif.startswith(EXIF_MAGIC) else 0
-    data = bytearray(exif[start:])
+    data = bytearray(_without_previews(exif[start:]))
     try:
         order, big, first = _header(data)
         end = first + 2 + 12 * struct.unpack_from(f"{order}H", data, first)[0]
         thumbnail = struct.unpack_from(f"{order}I", data, end)[0] if end + 4 <= len(data) else 0
         if not thumbnail:
-            return exif
+            return exif[:start] + bytes(data)
         data[end : end + 4] = bytes(4)
         small = _read_ifd(data, order, big, thumbnail, depth=1)
         spans = [(thumbnail, 2 + 12 * struct.unpack_from(f"{order}H", data, thumbnail)[0] + 4)]
@@ -91,9 +97,14 @@ def without_thumbnail(exif: bytes) -> bytes:
     return exif[:start] + bytes(data)
 
 
+def _without_previews(data: bytes) -> bytes:
+    """Bytes with zeros in place of the pictures in them."""
+    return _PREVIEWS.sub(lambda found: bytes(len(found[0])), data)
+
+
 def carried_tags(tags: Tags, *, private: bool = True) -> dict[int, Tag | Tags]:
     """Those that say more than how the samples are stored; of these only what EXIF knows if not ``private``."""
-    kept = {key: tag for key, tag in tags.items() if key not in _STRUCTURE and key != LAYERS}
+    kept = {key: tag for key, tag in tags.items() if key not in _STRUCTURE | _STALE}
     if not private:
         elsewhere = (ICC_PROFILE, XMP, IPTC, PHOTOSHOP)
         kept = {key: tag for key, tag in kept.items() if key not in elsewhere and not _is_large(tag)}
@@ -175,7 +186,7 @@ def _read_ifd(data: bytes | bytearray, order: str, big: bool, at: int, *, depth:
     for number, tag, _ in _entries(data, order, big, at):
         if tag is None or (tag.type in _BIG_TYPES and number not in _STRUCTURE):
             continue
-        found[number] = tag
+        found[number] = replace(tag, data=_without_previews(tag.data)) if number == _MAKER_NOTE else tag
         if number in _POINTERS:
             del found[number]
             if depth < 3 and (where := _numbers(tag)):
