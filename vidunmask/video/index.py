@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,9 +52,7 @@ class Span:
 
 def scan(info: VideoInfo) -> FrameIndex:
     """Reads all packets of the stream that is edited. Raises `SpanError` where they do not tell its frames and times."""
-    pts: list[int] = []
-    shown: list[bool] = []
-    keys: list[int] = []
+    packets, shown, keys = array("q"), array("b"), array("q")  # their pts; a day of video has millions
     try:
         with open_input(info.path) as container:
             stream = container.streams[info.stream_index]
@@ -63,17 +61,18 @@ def scan(info: VideoInfo) -> FrameIndex:
             for packet in packets_of(container, info.stream_index):
                 if packet.pts is None or packet.is_corrupt:
                     raise SpanError(f"{info.path}: a packet of its video has no time or is damaged")
-                if not pts and not packet.is_keyframe:
+                if not packets and not packet.is_keyframe:
                     raise SpanError(f"{info.path}: its video does not begin with a key frame")
-                pts.append(packet.pts)
+                packets.append(packet.pts)
                 shown.append(not packet.is_discard)
                 if packet.is_keyframe:
                     keys.append(packet.pts)
     except (FFmpegError, OSError) as error:
         raise SpanError(f"{info.path}: its packets cannot all be read ({error})") from error
-    if len(set(pts)) != len(pts):
+    pts = np.array(packets, np.int64)
+    if len(np.unique(pts)) != len(pts):
         raise SpanError(f"{info.path}: frames of its video share a time")
-    return _index(np.array(pts, np.int64), np.array(shown, bool), np.array(sorted(keys), np.int64))
+    return _index(pts, np.array(shown, bool), np.sort(np.array(keys, np.int64)))
 
 
 def _index(pts: npt.NDArray[np.int64], shown: npt.NDArray[np.bool_], keys: npt.NDArray[np.int64]) -> FrameIndex:
@@ -84,10 +83,10 @@ def _index(pts: npt.NDArray[np.int64], shown: npt.NDArray[np.bool_], keys: npt.N
     lowest = np.minimum.accumulate(pts[::-1])[::-1]
     closed = np.isin(pts, keys) & (highest < pts) & (lowest == pts) & shown
     clean = np.searchsorted(visible, pts[closed])
-    return FrameIndex(visible, keys, tuple(int(n) for n in clean), decoding_delay(pts.tolist()))
+    return FrameIndex(visible, keys, tuple(int(n) for n in clean), decoding_delay(pts))
 
 
-def decoding_delay(pts: Sequence[int]) -> int:
-    """By how many frames decoding has to run ahead, for times in the order of decoding."""
-    rank = {time: position for position, time in enumerate(sorted(pts))}
-    return max((position - rank[time] for position, time in enumerate(pts)), default=0)
+def decoding_delay(pts: npt.ArrayLike) -> int:
+    """By how many frames decoding has to run ahead, for times (N,) in the order of decoding."""
+    decoded = np.argsort(pts)  # when each frame, in the order of presentation
+    return int(np.max(decoded - np.arange(len(decoded)), initial=0))
