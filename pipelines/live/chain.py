@@ -47,9 +47,9 @@ class Chain:
     """The stages over a live source. Every one gives a frame back before it takes the next, and what costs much has a thread
     of its own, so that the rate is that of the slowest part and the latency the sum of all.
 
-    No more frames are on their way than there are cores; `done` says that one has come out. One more only waits, and makes the
-    others wait: two busy cores gave 10.3 pictures a second either way, after 244 ms (p95 353) with three on their way and after
-    151 ms (p95 255) with two; one core gave 17 a second, after 190 ms with three and after 77 with one.
+    No more frames are on their way than there are cores (``places``); `done` says that one has come out. One more only waits,
+    and makes the others wait: two busy cores gave 10.3 pictures a second either way, after 244 ms (p95 353) with three on their
+    way and after 151 ms (p95 255) with two; one core gave 17 a second, after 190 ms with three and after 77 with one.
     """
 
     def __init__(self, frames: Iterable[Frame], parts: Parts, config: Config, level: Level, watch: Stopwatch) -> None:
@@ -60,7 +60,8 @@ class Chain:
             parts.detector, every=level.every, thorough_every=level.thorough_every, look_back=0, searcher=searcher
         )
         self._again = FillsAgain(level.inpaint_every)
-        self._gate = Gate(max(1, min(3, cores())))
+        self.places = max(1, min(3, cores()))
+        self._gate = Gate(self.places)
 
     def done(self) -> None:
         """A picture has been shown."""

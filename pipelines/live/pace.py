@@ -49,13 +49,17 @@ class Pace:
     p50: float = 0.0  # milliseconds from capture to display
     p95: float = 0.0
     busy: float = 0.0  # 0..1, of the busiest thread
+    full: float = 0.0  # share of the places in the chain that were taken: 0 for none, about 1 where pictures wait for one
 
 
 class Meter:
-    """Rates and latencies over the last ``span`` seconds, and over the whole run."""
+    """Rates and latencies over the last ``span`` seconds, and over the whole run.
 
-    def __init__(self, *, span: float = 3.0) -> None:
-        self._span = span
+    places: how many pictures the chain lets be on their way at once.
+    """
+
+    def __init__(self, *, span: float = 3.0, places: int = 1) -> None:
+        self._span, self._places = span, places
         self._shown: deque[tuple[float, float]] = deque()  # clock, latency in seconds
         self._captured: deque[tuple[float, int]] = deque()  # clock, pictures so far
         self._worked: deque[tuple[float, dict[str, float]]] = deque()  # clock, seconds of work by thread
@@ -82,12 +86,15 @@ class Meter:
         shown = sum(at > self._captured[0][0] for at, _ in self._shown)
         first = self._worked[0][1]
         busy = max((seconds - first.get(name, 0.0) for name, seconds in worked.items()), default=0.0) / span
+        full = float(latencies.sum()) / 1000 / span / self._places  # Little's law
+        stuck = len(latencies) == 0 and captured > self._captured[0][1]
         return Pace(
             captured=(captured - self._captured[0][1]) / span,
             shown=shown / span,
             p50=float(np.percentile(latencies, 50)) if len(latencies) else 0.0,
             p95=float(np.percentile(latencies, 95)) if len(latencies) else 0.0,
             busy=min(1.0, busy),
+            full=1.0 if stuck else full,
         )
 
 
@@ -122,10 +129,13 @@ def levels(every: int) -> tuple[Level, ...]:
 class Governor:
     """Goes down a level when pictures are lost for two seconds, and up again when there has been room for a while.
 
-    A step up that has to be taken back soon doubles the time before the next attempt.
+    Pictures that come several at once overtake one another, however fast the machine is; only those count as lost that found
+    the chain full. A step up that has to be taken back soon doubles the time before the next attempt, one that
+    lasts resets it.
     """
 
     BEHIND = 0.92  # share of the source's pictures that has to come out
+    FULL = 0.35  # share of the places from which the chain counts as full: 0.1 at most in bursts, 0.4 to 1.6 where it is slow
     ROOM = 0.6  # share of its time that the busiest thread may work for a step up
     PATIENCE = 10.0  # seconds of room before a step up, the first time
 
@@ -135,7 +145,7 @@ class Governor:
         self._behind_since: float | None = None
         self._room_since: float | None = None
         self._changed = float("-inf")
-        self._rose = float("-inf")
+        self._rose: float | None = None  # when it last went up, as long as that is on trial
         self._patience = self.PATIENCE
 
     @property
@@ -145,15 +155,17 @@ class Governor:
 
     def step(self, now: float, pace: Pace) -> Level | None:
         """The level to change to, None to stay; to be asked about once a second."""
-        if now - self._changed < 3.0 or pace.captured <= 0:  # the pace still shows the time before
+        if now - self._changed < 3.0:  # the pace still shows the time before
             return None
-        behind = pace.shown < self.BEHIND * pace.captured
-        room = not behind and pace.busy < self.ROOM
+        behind = pace.shown < self.BEHIND * pace.captured and pace.full >= self.FULL
+        room = pace.captured > 0 and not behind and pace.busy < self.ROOM
         self._behind_since = (self._behind_since or now) if behind else None
         self._room_since = (self._room_since or now) if room else None
+        if self._rose is not None and now - self._rose >= 2 * self.PATIENCE:
+            self._patience, self._rose = self.PATIENCE, None
         if self._behind_since is not None and now - self._behind_since >= 2.0 and self.at + 1 < len(self._steps):
-            if now - self._rose < 2 * self.PATIENCE:
-                self._patience = min(2 * self._patience, 600.0)
+            if self._rose is not None:
+                self._patience, self._rose = min(2 * self._patience, 600.0), None
             return self._change(now, self.at + 1)
         if self._room_since is not None and now - self._room_since >= self._patience and self.at > 0:
             self._rose = now

@@ -146,7 +146,7 @@ class _Session:
         """Cores are shared between the stages until ``stack`` ends."""
         self._live, self._config, self._source, self._sinks, self._say = live, config, source, sinks, say
         self._preview = Preview()
-        self._watch, self._meter, self._pace = Stopwatch(), Meter(), Pace()
+        self._watch, self._pace = Stopwatch(), Pace()
         self._changes = 0
         self._first_at = self._last_at = 0.0  # clock of the first and the last picture shown
         self._window: Window | None = None
@@ -169,6 +169,7 @@ class _Session:
         steps = levels(config.detect_every)
         self._governor = Governor(steps[:1] if live.fixed else steps)
         self._chain = Chain(source, parts, config, self._governor.level, self._watch)
+        self._meter = Meter(places=self._chain.places)
 
     def run(self, stack: ExitStack) -> LiveReport:
         """Shows pictures until something ends it; what is opened is closed by ``stack``."""

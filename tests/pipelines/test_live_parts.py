@@ -60,7 +60,7 @@ def test_latencies_are_counted_in_constant_memory():
 
 
 def test_the_meter_tells_rate_latency_and_the_busiest_thread():
-    meter = Meter(span=2.0)
+    meter = Meter(span=2.0, places=2)
     pace = Pace()
     for tick in range(100):  # 50 a second, every second one lost
         now = 10 + tick / 50
@@ -72,12 +72,15 @@ def test_the_meter_tells_rate_latency_and_the_busiest_thread():
     assert abs(pace.shown - 25) < 2
     assert pace.p50 == pytest.approx(40)
     assert pace.busy == pytest.approx(0.7)
+    assert pace.full == pytest.approx(0.5, abs=0.05)  # one on its way all the time
+    in_none_out = [(20, 200), (21, 225), (22, 225), (23, 225)]
+    assert [meter.look(at, captured, {}).full for at, captured in in_none_out] == [0, 1, 1, 0]
 
 
 def test_quality_is_given_up_step_by_step_and_taken_back_when_there_is_room():
     steps = levels(3)
     governor = Governor(steps)
-    slow, fine = Pace(captured=25, shown=15, busy=0.99), Pace(captured=25, shown=25, busy=0.4)
+    slow, fine = Pace(captured=25, shown=15, busy=0.99, full=1.0), Pace(captured=25, shown=25, busy=0.4)
     changes = []
     for second in range(40):
         level = governor.step(float(second), slow if second < 12 else fine)
@@ -91,7 +94,7 @@ def test_quality_is_given_up_step_by_step_and_taken_back_when_there_is_room():
 
 def test_a_step_up_that_fails_is_not_tried_again_soon():
     governor = Governor(levels(3)[:2])
-    slow, fine = Pace(captured=25, shown=15, busy=0.99), Pace(captured=25, shown=25, busy=0.4)
+    slow, fine = Pace(captured=25, shown=15, busy=0.99, full=1.0), Pace(captured=25, shown=25, busy=0.4)
     rises = []
     for second in range(300):
         before = governor.at
@@ -102,6 +105,31 @@ def test_a_step_up_that_fails_is_not_tried_again_soon():
     gaps = np.diff(rises)
     assert len(rises) >= 3
     assert all(b > 1.5 * a for a, b in pairwise(gaps))
+
+
+def test_after_a_step_up_that_lasted_the_next_one_is_tried_soon():
+    governor = Governor(levels(3))
+    slow, fine = Pace(captured=25, shown=15, busy=0.99, full=1.0), Pace(captured=25, shown=25, busy=0.4)
+    for second in range(3600):  # only level 3 suffices
+        governor.step(float(second), slow if governor.at < 3 else fine)
+    for second in range(3600, 3600 + 700):  # everything does
+        governor.step(float(second), fine)
+    assert governor.at == 0
+
+
+@pytest.mark.parametrize("pace", [Pace(captured=25, shown=16, busy=0.1, full=0.1), Pace(captured=1, shown=0.5, full=0.02)])
+def test_pictures_that_come_several_at_once_and_overtake_one_another_are_no_sign_of_a_slow_machine(pace):
+    governor = Governor(levels(3))
+    assert all(governor.step(float(second), pace) is None for second in range(60))
+
+
+def test_an_outage_is_no_sign_of_room():
+    governor = Governor(levels(3))
+    slow = Pace(captured=25, shown=15, busy=0.99, full=1.0)
+    changes = [governor.step(float(second), slow if second < 4 else Pace()) for second in range(60)]
+    assert governor.at == 1
+    assert governor.step(60.0, Pace(captured=25, shown=25, busy=0.4)) is None
+    assert sum(change is not None for change in changes) == 1
 
 
 def test_a_pace_that_is_kept_changes_nothing():
