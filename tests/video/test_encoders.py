@@ -146,6 +146,24 @@ def test_a_pixel_format_that_was_asked_for_brings_in_no_other_encoder(like: Vide
         plan_encoder(odd, ALL, "mkv", pix_fmt="yuv420p")
 
 
+@pytest.mark.parametrize("size", [(4400, 8), (8, 4400), (65, 24)])
+def test_shapes_at_which_an_encoder_hangs_are_not_tried(
+    like: VideoInfo, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    create = av.CodecContext.create
+
+    def refuse(name: str, mode: str) -> av.CodecContext:
+        assert name != "libsvtav1"
+        return create(name, mode)
+
+    monkeypatch.setattr(av.CodecContext, "create", refuse)
+    thin = replace(like, size=size, codec="av1")
+    with pytest.raises(UsageError, match=r"--codec av1 cannot encode .* hangs at so long and thin a picture"):
+        plan_encoder(thin, ALL, "mkv", codec="av1")
+    plan = plan_encoder(thin, ALL, "mkv")
+    assert "libsvtav1 cannot hold" in plan.warnings[0]
+
+
 def test_encoders_say_nothing_past_ffmpeg_and_each_try_has_its_own_reason(
     like: VideoInfo, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,7 @@ _REMEDIES = {
 _RATED = ("mpeg1video", "mpeg2video")  # with the times of frames in units of their distance
 _MPEG4_TICKS = 65535  # a second at most (ISO/IEC 14496-2, vop_time_increment_resolution)
 _WITHOUT_MBTREE = ("ultrafast", "superfast")  # presets of x264
+_THIN, _BLOCK = 24, 64  # pixels: SVT-AV1 4.1 never gives out a picture so narrow that is longer than one block
 _CV_AVX512_SKX = 256  # cv::CpuFeatures, which Python has no names for
 
 
@@ -176,6 +177,8 @@ def configure(context: Any, plan: EncoderPlan, like: VideoInfo, time_base: Fract
 
 def try_encoder(plan: EncoderPlan, like: VideoInfo) -> str | None:
     """Encodes one black frame of the real size; None where that worked, else the reason in a few words."""
+    if plan.name == "libsvtav1" and min(like.size) <= _THIN < _BLOCK < max(like.size):
+        return "it hangs at so long and thin a picture"
     level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)  # or else the reason of the last try would be missing from this one
