@@ -64,12 +64,15 @@ def parser() -> Parser:
     out.add_argument("--record", metavar="FILE", type=given(Path), help="write a video; it appears when the run ends")
     send = "send to rtmp://, rtsp://, udp://, srt://, http://, or write FILE.m3u8 (HLS)"
     out.add_argument("--stream", metavar="URL", type=given(str, "a URL or a FILE.m3u8"), help=send)
+    camera = "feed a virtual camera, without DEVICE the first one (pip install 'vidunmask[live]')"
     out.add_argument(
-        "--virtual-camera", metavar="DEVICE", nargs="?", const="", help="feed a virtual camera (pip install 'vidunmask[live]')"
+        "--virtual-camera", metavar="DEVICE", nargs="?", const="auto", type=given(str, "a device, or auto"), help=camera
     )
     saved = "for what the keys p and r save"
     out.add_argument("--folder", metavar="DIR", type=given(Path, "a folder"), default=default.folder, help=saved)
-    out.add_argument("--overwrite", action="store_true", help="replace the FILE of --record and --stats where it exists")
+    out.add_argument(
+        "--overwrite", action="store_true", help="replace the FILE of --record, --stream and --stats where it exists"
+    )
     out.add_argument("--codec", metavar="NAME", help="encoder of recordings (default: libx264, ultrafast)")
     out.add_argument("--crf", metavar="N", type=int, help="quality of recordings; less is better")
     out.add_argument("--preset", metavar="NAME", help="speed of the encoder of recordings")

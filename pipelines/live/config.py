@@ -33,7 +33,7 @@ class LiveConfig:
     overlay: bool = False
     record: Path | None = None
     stream: str | None = None
-    virtual_camera: str | None = None  # a device, or "" for the first one
+    virtual_camera: str | None = None  # a device, or "auto" for the first one
     folder: Path = Path()  # for pictures and recordings that a key makes
     fixed: bool = False  # never trade quality for the rate
     duration: float | None = None  # seconds
@@ -53,13 +53,14 @@ class LiveConfig:
                 raise UsageError(f"{flag} {float(value):g}: must lie from {low:g} to {high:g}")
         if self.size is not None and not all(16 <= side <= 16384 for side in self.size):
             raise UsageError(f"--size {self.size[1]}x{self.size[0]}: both sides must lie from 16 to 16384")
-        if not self.source.strip():
-            raise UsageError("--source '': must not be empty")
+        for flag, name in (("--source", self.source), ("--virtual-camera", self.virtual_camera)):
+            if name is not None and not name.strip():
+                raise UsageError(f"{flag} {name!r}: must not be empty")
         if self.stream is not None:
             _check_stream(self.stream)
         if not self.folder.is_dir():
             raise UsageError(f"--folder {self.folder}: there is no such folder; make it first")
-        if not (self.window or self.record or self.stream or self.virtual_camera is not None or self.stats):
+        if not (self.window or self.record or self.stream or self.virtual_camera or self.stats):
             raise UsageError("--no-window: nothing would come out; add --record, --stream, --virtual-camera or --stats")
 
 

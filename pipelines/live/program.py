@@ -122,6 +122,10 @@ def _check_files(live: LiveConfig, config: Config) -> None:
         raise UsageError(f"--stream {playlist}: its parts would replace the source {source}; choose another name")
     if live.stats is not None:
         checks.free("--stats", live.stats, overwrite=config.overwrite)
+    if playlist is not None:
+        checks.free("--stream", playlist, overwrite=config.overwrite)
+        for path in sorted(path for path in playlist.parent.iterdir() if _is_part(path, playlist)):
+            checks.free(f"--stream {playlist}: its part", path, overwrite=config.overwrite)
 
 
 def _is_part(path: Path, playlist: Path) -> bool:

@@ -103,7 +103,7 @@ class VirtualCamera:
     """Feeds a virtual camera, so that other programs see the pictures as those of a camera (pyvirtualcam)."""
 
     def __init__(self, device: str, like: VideoInfo) -> None:
-        """Opens it; raises DeviceError with the remedy where there is none."""
+        """Opens it, the first one for ``auto``; raises DeviceError with the remedy where there is none."""
         try:
             import pyvirtualcam
         except ImportError as error:
@@ -112,11 +112,11 @@ class VirtualCamera:
         try:
             self._camera: Any = pyvirtualcam.Camera(
                 width=width, height=height, fps=float(like.average_rate or 30), fmt=pyvirtualcam.PixelFormat.RGB,
-                device=device or None,
+                device=None if device == "auto" else device,
             )  # fmt: skip
         except (RuntimeError, ValueError) as error:
             raise DeviceError(
-                f"--virtual-camera: {device or 'none'} cannot be opened ({_one_line(error).split('.')[0]}); "
+                f"--virtual-camera {device}: cannot be opened ({_one_line(error).split('.')[0]}); "
                 "on Linux load v4l2loopback (modprobe v4l2loopback exclusive_caps=1), elsewhere install OBS"
             ) from error
         self.name = f"virtual camera {self._camera.device}"

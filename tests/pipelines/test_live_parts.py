@@ -27,6 +27,7 @@ from vidunmask.types import Fill
         ({"size": (4, 640)}, "--size 640x4"),
         ({"rate": Fraction(0)}, "--rate 0"),
         ({"source": " "}, "--source"),
+        ({"virtual_camera": ""}, "--virtual-camera ''"),
         ({"backend": "gstreamer"}, "--backend"),
         ({"stream": "out.mp4"}, "--stream out.mp4"),
         ({"stream": "ftp://host/x"}, "--stream ftp://host/x"),
@@ -234,13 +235,13 @@ def test_a_sink_that_fails_is_left_out_and_the_others_go_on(caplog):
 
 
 def test_a_virtual_camera_gets_the_pictures_and_its_absence_is_explained(monkeypatch):
-    sent = []
+    sent, opened = [], []
 
     class Camera:
         device = "/dev/video9"
 
         def __init__(self, **options):
-            self.options = options
+            opened.append(options["device"])
             if options["device"] == "/dev/video8":
                 raise RuntimeError("no loopback device. Did you run modprobe?")
 
@@ -254,16 +255,17 @@ def test_a_virtual_camera_gets_the_pictures_and_its_absence_is_explained(monkeyp
     like = types.SimpleNamespace(display_size=(48, 64), average_rate=Fraction(25))
     fake = types.SimpleNamespace(Camera=Camera, PixelFormat=types.SimpleNamespace(RGB="rgb"))
     monkeypatch.setitem(sys.modules, "pyvirtualcam", fake)
-    sink = VirtualCamera("", like)
+    sink = VirtualCamera("auto", like)
     sink.push(frame)
     assert sink.close() == "virtual camera /dev/video9: 1 pictures"
     assert sent[0].shape == (48, 64, 3)
     assert sent[1] == "closed"
-    with pytest.raises(DeviceError, match="v4l2loopback"):
+    with pytest.raises(DeviceError, match=r"--virtual-camera /dev/video8: .*v4l2loopback"):
         VirtualCamera("/dev/video8", like)
+    assert opened == [None, "/dev/video8"]
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
     with pytest.raises(DeviceError, match=r"pip install 'vidunmask\[live\]'"):
-        VirtualCamera("", like)
+        VirtualCamera("auto", like)
 
 
 def test_names_by_the_time_of_day_do_not_collide(tmp_path):
