@@ -55,7 +55,7 @@ def dump(
 
     Everything from the first frame on is gone through, since stages remember what was before, and nothing behind the last
     chosen frame but what the stages look ahead. ``choice`` None takes every frame. Raises a VidunmaskError; a run that is
-    stopped keeps the frames that were done and notes it on the exception, and one that made none leaves nothing.
+    stopped keeps the frames that were done and notes it on the exception, and one that made none leaves what stood there.
     """
     source, target, config = Path(input), Path(folder), config or Config()
     checks.readable(source)
@@ -163,9 +163,12 @@ def _record(
 
 @contextlib.contextmanager
 def _kept(made: store.Dump, recorder: Recorder) -> Iterator[None]:
-    """Where the body fails or is stopped, the frames that were done stay and the others go."""
+    """Where the body fails or is stopped, the frames that were done stay, or else the dump before, and the others go."""
     try:
-        yield
+        try:
+            yield
+        finally:
+            recorder.abandon()
     except BaseException as stopped:
         if recorder.written:
             with contextlib.suppress(OSError):
@@ -177,5 +180,3 @@ def _kept(made: store.Dump, recorder: Recorder) -> Iterator[None]:
         else:
             made.discard()
         raise
-    finally:
-        recorder.abandon()

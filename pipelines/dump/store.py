@@ -23,6 +23,7 @@ from vidunmask.pipelines import checks
 from vidunmask.pipelines.config import Config
 
 ABOUT, LINES, DATA, PAGE, FRAMES = "dump.json", "frames.jsonl", "data.js", "index.html", "frames"
+_BEFORE = ".vidunmask-before"  # folder of the dump that one without a frame yet is to replace
 FORMAT = 1  # of the files; a later one may read fewer or more fields
 # Options of a run that decide pixels; the others are about files and encoders.
 CHAIN = ("detector", "detect_every", "device", "precision", "batch", "segmenter", "inpainter", "compile", "temporal")
@@ -61,16 +62,18 @@ class Dump:
     """A dump being written. Every line is on disk when its call returns, so that a stopped run leaves a page that works."""
 
     def __init__(self, folder: Path) -> None:
-        """Makes the folder, or empties it of an earlier dump; other files in it stay. Raises OutputError."""
+        """Makes the folder, or puts an earlier dump in it aside until there is a frame; other files stay. Raises OutputError."""
         self.folder = folder
         self.frames: set[int] = set()  # that have their line
         self._made = not folder.exists()
+        self._before = folder / _BEFORE
         with writing(folder):
             folder.mkdir(exist_ok=True)
-            if (folder / ABOUT).exists():
-                shutil.rmtree(folder / FRAMES, ignore_errors=True)
-                for name in (ABOUT, LINES, DATA, PAGE):
-                    (folder / name).unlink(missing_ok=True)
+            if self._before.exists():  # of a run that was killed before it had a frame
+                self._remove()
+            elif (folder / ABOUT).exists():
+                self._before.mkdir()
+                _move(folder, self._before)
 
     def begin(self, about: Mapping[str, Any], page: str) -> None:
         """Writes what the run is and the page."""
@@ -91,6 +94,8 @@ class Dump:
         self.frames.add(line["index"])
         append(self.folder / LINES, text)
         append(self.folder / DATA, f"dump.frame({text});")
+        if len(self.frames) == 1:
+            shutil.rmtree(self._before, ignore_errors=True)
 
     def add_point(self, point: list[Any]) -> None:
         """Adds what the plots show of a frame."""
@@ -106,12 +111,25 @@ class Dump:
             mend(self.folder / name)
 
     def discard(self) -> None:
-        """Takes everything back, for a run that made no frame."""
+        """Takes everything back, for a run that made no frame; a dump that was to be replaced stands there again."""
+        self._remove()
+        if self._before.exists():
+            _move(self._before, self.folder)
+            self._before.rmdir()
+        if self._made and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _remove(self) -> None:
         shutil.rmtree(self.folder / FRAMES, ignore_errors=True)
         for name in (ABOUT, LINES, DATA, PAGE):
             (self.folder / name).unlink(missing_ok=True)
-        if self._made and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+
+
+def _move(source: Path, target: Path) -> None:
+    """Moves what belongs to a dump from folder to folder."""
+    for name in (ABOUT, LINES, DATA, PAGE, FRAMES):
+        if (source / name).exists():
+            (source / name).rename(target / name)
 
 
 @contextmanager

@@ -232,6 +232,19 @@ def test_a_folder_with_something_in_it_needs_overwrite_which_replaces_only_a_dum
     assert (folder / "mine.txt").read_text() == "mine"
 
 
+def test_a_dump_is_replaced_only_once_the_new_one_has_a_frame(clip, tmp_path, config, parts):
+    folder = tmp_path / "d"
+    dump(clip, folder, choice=FrameChoice("0"), config=config, parts=parts)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    store.Dump(folder).begin({"format": 1, "chosen": "", "options": {}}, "")  # of a run that was killed then
+    with pytest.raises(UsageError, match="no such frame"):
+        dump(clip, folder, choice=TimeChoice("0.01:0.02"), config=config, parts=parts)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    dump(clip, folder, choice=FrameChoice("1"), config=config, parts=parts)
+    assert sorted(path.name for path in folder.iterdir()) == ["data.js", "dump.json", "frames", "frames.jsonl", "index.html"]
+    assert [line["index"] for line in lines(folder)] == [1]
+
+
 @pytest.mark.parametrize("name", ["frames/a.png", "index.html", "data.js", "dump.json"])
 def test_overwrite_never_takes_what_is_no_dump(name, clip, tmp_path, config, parts):
     precious = tmp_path / "film" / name
