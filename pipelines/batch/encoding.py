@@ -1,21 +1,24 @@
-"""What can be found wrong with the options of the encoder before any file is opened."""
+"""What can be found wrong with the options of the encoder before any work."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from vidunmask.errors import DeviceError, UsageError
+from vidunmask.errors import DeviceError, InputError, UsageError
 from vidunmask.pipelines import checks
 from vidunmask.pipelines.batch.terms import BatchOptions
 from vidunmask.pipelines.config import Config
 
 
-def check_encoding(config: Config, options: BatchOptions) -> None:
+def check_encoding(config: Config, options: BatchOptions, files: Iterable[Path]) -> None:
     """Raises UsageError where no video could be written so, DeviceError where the encoder's device is missing here.
 
-    Whether the options fit each single video is found out when it is its turn.
+    Without ``--codec`` a video of ``files`` decides that: they are looked into until there is one that the options fit. Whether
+    they fit each single one is found out when it is its turn.
     """
     if options.container is None and (config.codec, config.crf, config.preset, config.pix_fmt) == (None,) * 4:
         return
@@ -42,7 +45,7 @@ def check_encoding(config: Config, options: BatchOptions) -> None:
         duration=None, bit_rate=None, field_order=0,
     )  # fmt: skip
     refusals = []
-    for codec in ("h264", "hevc", "av1", "vp9"):  # a video of any of them may be among the files
+    for codec in ("h264",) if config.codec else _codecs(files):
         like = replace(ordinary, codec=codec)
         try:
             plan_encoder(
@@ -63,3 +66,20 @@ def check_encoding(config: Config, options: BatchOptions) -> None:
         else:
             return
     raise refusals[0]
+
+
+def _codecs(files: Iterable[Path]) -> Iterator[str]:
+    """The codecs of the videos among ``files``, each once, read one by one; usual ones where no file tells."""
+    from vidunmask.video.reader import open_input
+
+    found: set[str] = set()
+    for path in files:
+        if checks.is_picture(path):
+            continue
+        with contextlib.suppress(InputError), open_input(path) as container:
+            for stream in container.streams.video:
+                if stream.codec_context is not None and (codec := stream.codec_context.codec.canonical_name) not in found:
+                    found.add(codec)
+                    yield codec
+    if not found:
+        yield from ("h264", "hevc", "av1", "vp9")

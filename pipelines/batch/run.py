@@ -43,7 +43,7 @@ def batch(
     found, strangers = collect([str(word) for word in inputs], lists=options.lists, out=folder)
     for line in checks.left_alone(strangers, wanted="neither videos nor pictures"):
         listener.note(line)
-    check_encoding(config, options)
+    check_encoding(config, options, [item.path for item in found])
     identity = identity_of(config, options)
     _make(folder)
     # The folder is locked before its books are read, so that they are not another batch's of this very moment.
@@ -266,7 +266,11 @@ class _Batch:
 
     def _end_job(self, job: Job, why: Failed) -> None:
         self._drop(job)
-        self._fail(job.entry, Failed(job.say_target(why.message), why.exit_code))
+        message = job.say_target(why.message)
+        if not any(str(path) in message for path in (job.source, job.target)):  # an option that does not fit this file
+            message = f"{job.source}: {message}"
+        self._fail(job.entry, Failed(message, why.exit_code))
+        self._frames_expected.pop(job.entry.input, None)  # which nobody waits for any longer
         if not job.entry.segments and not self._options.keep_work:
             self._work.clear(Path(job.entry.output))
         self._save("running")

@@ -1,5 +1,6 @@
 """Options of the encoder that no file of a batch could be written with."""
 
+import av
 import pytest
 
 from vidunmask.errors import DeviceError, UsageError
@@ -35,13 +36,22 @@ def test_an_encoder_of_a_device_is_left_to_the_machines_of_a_cluster(tmp_path, m
 
     monkeypatch.setattr(encoders, "try_encoder", lambda plan, like: "no such device")
     config = Config(codec="h264_nvenc")
-    check_encoding(config, BatchOptions(ray="auto"))
+    check_encoding(config, BatchOptions(ray="auto"), [])
     with pytest.raises(DeviceError, match="h264_nvenc"):
-        check_encoding(config, BatchOptions())
+        check_encoding(config, BatchOptions(), [])
 
 
-def test_a_preset_that_only_one_kind_of_video_has_is_left_to_the_files():
-    from vidunmask.pipelines.batch.encoding import check_encoding
-
-    check_encoding(Config(preset="12"), BatchOptions())
-    check_encoding(Config(preset="slow", crf=20), BatchOptions(container="webm"))
+def test_a_preset_that_no_video_has_is_refused_and_one_that_some_have_is_left_to_the_files(tmp_path, clip, weights):
+    config = Config(device="cpu", segmenter=weights.nowhere, inpainter=weights.inpainter, preset="12")
+    unread, av1 = tmp_path / "unread.mp4", tmp_path / "a.mkv"
+    unread.write_bytes(b"no video")
+    with av.open(str(av1), "w") as out:
+        stream = out.add_stream("libsvtav1", rate=25)
+        stream.width = stream.height = 64
+        out.mux([*stream.encode(av.VideoFrame(64, 64, "yuv420p")), *stream.encode(None)])
+    with pytest.raises(UsageError, match="--preset 12: libx264 takes ultrafast"):
+        batch([unread, clip], tmp_path / "out", config=config)
+    assert not (tmp_path / "out").exists()
+    report = batch([unread, clip, av1], tmp_path / "out", config=config)
+    assert [entry.status for entry in report.entries] == ["failed", "failed", "done"]
+    assert report.entries[1].message.startswith(f"{clip}: --preset 12: libx264 takes")
