@@ -90,8 +90,10 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
         networks_before = dict(parts.unmasker.seconds)
         began = time.perf_counter()
         expected = reader.info.frames_estimate
+        may_be_copy = is_copy_enough(source, target, config)
+        unless = "if a mask is found, " if may_be_copy else ""  # nothing else is lost or becomes another codec then
         with writer:
-            _log_new([*reader.warnings, *writer.warnings], warnings)
+            _log_new([*reader.warnings, *(unless + message for message in writer.warnings)], warnings)
             with closing(edited_frames(reader, parts, config, watch, tally)) as frames:
                 for frame in frames:
                     with watch.timing("encode"):
@@ -106,10 +108,11 @@ def _unmask_video(source: Path, target: Path, config: Config, progress: Progress
                 nonlocal is_copy
                 is_copy = copy(source, written, seen=seen)
 
-            if not tally.frames_edited and is_copy_enough(source, target, config):
+            if not tally.frames_edited and may_be_copy:
                 writer.inspection = copied  # before the result takes its place: stopped while copying, nothing stands there
         done = time.perf_counter()
         watch.seconds["encode"] = watch.seconds.get("encode", 0.0) + done - finishing
+        warnings.messages = [message.removeprefix(unless) for message in warnings.messages]
         if is_copy:  # nothing came of what was to be written
             log.info("%s: no mask was found, so it is a copy of %s byte for byte", target, source)
             untrue = {*about_streams, *writer.warnings}

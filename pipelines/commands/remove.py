@@ -82,6 +82,7 @@ def run(arguments: list[str]) -> int:
         say(f"vidunmask: {failure.message}")
     if not args.quiet:
         edited = f"{report.frames_edited} of {report.frames} frames edited, {report.face_count} faces"
+        copied = ", copied byte for byte" if report.frames_copied else ""
         failed = f", {len(report.failures)} failed" if report.failures else ""
-        say(f"{args.output}: {edited}{failed}, {report.seconds:.1f} s, {report.fps:.1f} frames/s on {report.device}")
+        say(f"{args.output}: {edited}{copied}{failed}, {report.seconds:.1f} s, {report.fps:.1f} frames/s on {report.device}")
     return SOME_FAILED if report.failures else 0

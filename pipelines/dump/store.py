@@ -62,7 +62,7 @@ class Dump:
     """A dump being written. Every line is on disk when its call returns, so that a stopped run leaves a page that works."""
 
     def __init__(self, folder: Path) -> None:
-        """Makes the folder, or puts an earlier dump in it aside until there is a frame; other files stay. Raises OutputError."""
+        """Makes the folder, or puts a dump in it aside until there is a frame; other files stay. Raises OutputError."""
         self.folder = folder
         self.frames: set[int] = set()  # that have their line
         self._made = not folder.exists()

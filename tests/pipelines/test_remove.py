@@ -2,6 +2,7 @@ import json
 import shutil
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 
 import av
 import numpy as np
@@ -157,16 +158,23 @@ def test_a_file_that_took_the_place_of_the_input_is_not_copied_unseen(clip, tmp_
     assert report.warnings == (f"{source}: was changed while it was read; run it again",)
 
 
-def test_what_was_said_of_an_encoding_does_not_stand_in_the_report_of_a_copy(tmp_path, bare_parts):
+def test_what_is_said_of_an_encoding_does_not_stand_in_the_report_of_a_copy(tmp_path, bare_parts, config, parts, caplog):
     source = tmp_path / "in.avi"
     with av.open(str(source), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
-        stream.width, stream.height = 160, 120
-        for shade in range(5):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((120, 160, 3), shade * 40, np.uint8), "rgb24")))
+        stream.width, stream.height = 320, 240
+        with av.open(str(SAMPLES / "astronaut_masked.mp4")) as sample:
+            for frame in islice(sample.decode(video=0), 5):
+                container.mux(stream.encode(frame.reformat(320, 240)))
         container.mux(stream.encode(None))
+    becomes = "the video was mpeg4 and becomes h264; --codec mpeg4 keeps it"
     report = unmask(source, tmp_path / "out.avi", config=Config(), parts=bare_parts)
     assert (report.frames, report.frames_copied, report.warnings) == (5, 5, ())
+    assert caplog.messages == [f"if a mask is found, {becomes}"]
+    caplog.clear()
+    report = unmask(source, tmp_path / "edited.avi", config=replace(config, preset=None), parts=parts)
+    assert (report.frames_edited, report.warnings) == (5, (becomes,))
+    assert caplog.messages == [f"if a mask is found, {becomes}"]
     report = unmask(source, tmp_path / "out.mkv", config=Config(preset="ultrafast"), parts=bare_parts)
     assert report.frames_copied == 0
     assert "becomes h264" in report.warnings[0]
