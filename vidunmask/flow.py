@@ -244,19 +244,27 @@ class Gate:
 class Outlet(Generic[T]):
     """Takes items and hands them to a consumer that runs in a thread of its own, so that a slow one holds nobody up.
 
-    ``consume`` gets an iterator that ends when `close` is called. At most ``max_items`` and about ``max_bytes`` wait; beyond
-    that the oldest are dropped and counted. The thread starts here.
+    ``consume`` gets an iterator that ends when `close` is called, and gives None, which T must allow then, after every ``tick``
+    seconds without an item. At most ``max_items`` and about ``max_bytes`` wait; beyond that the oldest are dropped and counted.
+    The thread starts here.
     """
 
-    def __init__(self, consume: Callable[[Iterator[T]], None], *, max_items: int = 8, max_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        consume: Callable[[Iterator[T]], None],
+        *,
+        max_items: int = 8,
+        max_bytes: int | None = None,
+        tick: float | None = None,
+    ) -> None:
         self._channel = _Channel[T](max_items, max_bytes)
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, args=(consume,), name="vidunmask-flow", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(consume, tick), name="vidunmask-flow", daemon=True)
         self._thread.start()
 
-    def _work(self, consume: Callable[[Iterator[T]], None]) -> None:
+    def _work(self, consume: Callable[[Iterator[T]], None], tick: float | None) -> None:
         try:
-            consume(cast(Iterator[T], self._channel.consume()))
+            consume(cast(Iterator[T], self._channel.consume(tick)))
         except BaseException as error:  # handed to whoever pushes or closes
             self._error = error
         finally:

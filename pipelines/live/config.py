@@ -67,6 +67,8 @@ class LiveConfig:
 def _check_stream(url: str) -> None:
     scheme = url.split("://", 1)[0].lower() if "://" in url else ""
     if scheme in STREAM_SCHEMES or (not scheme and url.lower().endswith(".m3u8")):
+        if not scheme and ":" in Path(url).name:
+            raise UsageError(f"--stream {url}: players take ':' in the names of its parts for a protocol; choose another name")
         return
     known = ", ".join(f"{name}://" for name in STREAM_SCHEMES)
     raise UsageError(f"--stream {url}: must begin with one of {known}, or be a playlist FILE.m3u8 (HLS)")

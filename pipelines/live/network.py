@@ -18,9 +18,15 @@ from vidunmask.pipelines.remove import SYNTHESIZED
 from vidunmask.types import Frame
 from vidunmask.video.info import VideoInfo
 
+_STILL = 1.0  # seconds without a picture after which the last one is sent again
+
 
 class NetworkStream:
-    """Sends the pictures through an ffmpeg process to RTMP, RTSP, UDP, SRT or HTTP, or as an HLS playlist."""
+    """Sends the pictures through an ffmpeg process to RTMP, RTSP, UDP, SRT or HTTP, or as an HLS playlist.
+
+    While none come, in a pause or an outage, the last one is sent again and again: the far end would give up, and ffmpeg would
+    make up for all of the time at once afterwards, which cost the pictures of the seconds that followed.
+    """
 
     def __init__(self, url: str, like: VideoInfo) -> None:
         """Starts ffmpeg; raises DeviceError where there is none."""
@@ -30,7 +36,7 @@ class NetworkStream:
         self._said: Any = TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
         self._process: Any = self._start()
         self._sent = 0
-        self._outlet: Outlet[Frame] = Outlet(self._send, max_items=8, max_bytes=QUEUE_BYTES)
+        self._outlet: Outlet[Frame | None] = Outlet(self._send, max_items=8, max_bytes=QUEUE_BYTES, tick=_STILL)
 
     def _start(self) -> Any:
         import subprocess
@@ -38,6 +44,7 @@ class NetworkStream:
         import ffmpeg
 
         from vidunmask.video.ffmpeg import executable
+        from vidunmask.video.reader import ffmpeg_name
 
         height, width = self._like.display_size
         rate = self._like.average_rate or Fraction(30)
@@ -50,7 +57,7 @@ class NetworkStream:
             "vf": "pad=ceil(iw/2)*2:ceil(ih/2)*2", "g": max(1, round(2 * rate)), "crf": 23,
             "metadata": f"comment={SYNTHESIZED}", **stream_options(self._url),
         }  # fmt: skip
-        graph = ffmpeg.output(given, self._url, **options).global_args("-nostats", "-v", "error", "-y")
+        graph = ffmpeg.output(given, ffmpeg_name(self._url), **options).global_args("-nostats", "-v", "error", "-y")
         command = ffmpeg.compile(graph, cmd=executable())
         # A session of its own: Ctrl-C at the terminal must not reach it before its last pictures have.
         return subprocess.Popen(
@@ -68,27 +75,32 @@ class NetworkStream:
             raise self._failed()
         self._outlet.push(frame)
 
-    def _send(self, frames: Iterator[Frame]) -> None:
+    def _send(self, frames: Iterator[Frame | None]) -> None:
         from vidunmask.video import pixels
 
         preview = pixels.Preview()
+        image = memoryview(b"")
         for frame in frames:
-            image, _ = preview.rgb(frame, self._side)
-            try:
+            if frame is not None:
                 # FFmpeg pads rows to its liking; what goes through the pipe must not be.
-                self._process.stdin.write(np.ascontiguousarray(image).data)
+                image = np.ascontiguousarray(preview.rgb(frame, self._side)[0]).data
+            try:
+                self._process.stdin.write(image)
                 self._process.stdin.flush()
             except (OSError, ValueError) as error:
                 raise self._failed() from error
-            self._sent += 1
+            self._sent += frame is not None
 
     def _failed(self) -> OutputError:
+        reason = self._complaint()
+        return OutputError(f"--stream {self._url}: ffmpeg gave up" + (f" ({reason})" if reason else ""))
+
+    def _complaint(self) -> str:
+        """The first error that ffmpeg has named, empty where there is none."""
         with contextlib.suppress(OSError, ValueError):
             self._said.seek(0)
-            lines = [line for line in self._said.read().decode(errors="replace").strip().splitlines() if line]
-            if lines:
-                return OutputError(f"--stream {self._url}: ffmpeg gave up ({lines[0]})")
-        return OutputError(f"--stream {self._url}: ffmpeg gave up")
+            return next((line for line in self._said.read().decode(errors="replace").splitlines() if line.strip()), "")
+        return ""
 
     def close(self) -> str:
         """Ends the stream; ffmpeg is killed where it does not end by itself."""
@@ -106,6 +118,8 @@ class NetworkStream:
                 return f"{self.name}: {self._sent} pictures sent, the far end did not take the last of them"
             if code != 0 and self._sent:
                 raise self._failed()
+            if self._sent and (reason := self._complaint()):  # a part of a playlist that cannot be written does not end it
+                raise OutputError(f"--stream {self._url}: not all of it could be written ({reason})")
             return f"{self.name}: {self._sent} pictures sent" + (f", {self.dropped} lost" if self.dropped else "")
         finally:
             if self._process.poll() is None:

@@ -30,6 +30,7 @@ from vidunmask.types import Fill
         ({"virtual_camera": ""}, "--virtual-camera ''"),
         ({"backend": "gstreamer"}, "--backend"),
         ({"stream": "out.mp4"}, "--stream out.mp4"),
+        ({"stream": "a/talk:1.m3u8"}, "--stream a/talk:1.m3u8: players take ':'"),
         ({"stream": "ftp://host/x"}, "--stream ftp://host/x"),
         ({"window": False}, "--no-window"),
     ],

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from tests.video.clips import as_frame, native, picture
+from vidunmask.errors import OutputError
+from vidunmask.pipelines.live import network
 from vidunmask.pipelines.live.network import NetworkStream
 from vidunmask.video.camera import open_source
 from vidunmask.video.reader import VideoReader
@@ -137,6 +139,37 @@ def test_pictures_of_any_width_are_sent_row_by_row(like, tmp_path, size):
     with av.open(str(tmp_path / "live.m3u8")) as container:
         got = next(container.decode(video=0)).to_ndarray(format="rgb24")[: size[0], : size[1]]
     assert np.abs(got.astype(int) - image).mean() < 8  # rows that run on into each other would be another picture
+
+
+def test_the_last_picture_is_sent_on_while_none_come(like, tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "_STILL", 0.1)
+    sink = NetworkStream(str(tmp_path / "live.m3u8"), like)
+    push(sink, 3)
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "live.m3u8").exists():  # it appears with the first part, which holds two seconds
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert sink.close() == f"{tmp_path / 'live.m3u8'}: 3 pictures sent"
+    assert len(received(tmp_path / "live.m3u8")) > 20
+
+
+def test_the_folder_of_a_playlist_may_be_called_like_a_protocol(like, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("talk:1").mkdir()
+    sink = NetworkStream("talk:1/live.m3u8", like)
+    push(sink, 3)
+    assert sink.close() == "talk:1/live.m3u8: 3 pictures sent"
+    assert len(received("file:talk:1/live.m3u8")) > 1
+
+
+def test_a_playlist_that_could_not_be_written_is_an_error(like, tmp_path):
+    """FFmpeg goes on without, and ends as if all were well."""
+    (tmp_path / "site").mkdir()
+    sink = NetworkStream(str(tmp_path / "site" / "live.m3u8"), like)
+    (tmp_path / "site").rmdir()
+    push(sink, 3)
+    with pytest.raises(OutputError, match=r"--stream .*live\.m3u8: not all of it could be written \(.*live0\.ts"):
+        sink.close()
 
 
 def test_the_way_around_a_protocol_that_pyav_has_not_works(like):
