@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -184,22 +185,18 @@ class Stats:
     COLUMNS = "seconds,captured,shown,rate,p50_ms,p95_ms,rss_mb,faces,level"
 
     def __init__(self, file: TextIO, every: float) -> None:
+        """Raises OutputError where the file cannot be written."""
         self._file, self._every = file, every
         self._start = self._due = self._since = 0.0
         self._latencies = Latencies()
         self._count = self._before = 0
         self._state = (0.0, 0, 0, 0)  # of the last picture: seconds, captured, level, faces
-        file.write(self.COLUMNS + "\n")
+        self._put(self.COLUMNS)
 
     @classmethod
     def open(cls, path: Path, every: float, *, overwrite: bool = False) -> closing[Stats]:
         """Raises OutputError where the file cannot be written, or exists and may not be replaced."""
-        file = checks.open_new("--stats", path, overwrite=overwrite)
-        try:
-            return closing(cls(file, every))
-        except OSError as error:
-            file.close()
-            raise OutputError(f"--stats {path}: cannot be written ({error.strerror or error})") from error
+        return closing(cls(checks.open_new("--stats", path, overwrite=overwrite), every))
 
     def start(self, now: float) -> None:
         """The first picture is there."""
@@ -212,25 +209,35 @@ class Stats:
         self._count += 1
 
     def write_when_due(self, now: float, captured: int, level: int, faces: int) -> None:
-        """Writes a line where the time has come."""
+        """Writes a line where the time has come, one for all that a pause has left out. Raises OutputError, once."""
         self._state = (now, captured, level, faces)
         if now >= self._due:
             self._write()
-            self._due += self._every
+            self._due += self._every * ((now - self._due) // self._every + 1)
 
     def _write(self) -> None:
         now, captured, level, faces = self._state
         rate = (self._count - self._before) / max(now - self._since, 1e-3)
         p50, p95 = (self._latencies.percentile(share) for share in (0.5, 0.95))
-        self._file.write(
+        self._put(
             f"{now - self._start:.1f},{captured},{self._count},{rate:.2f},{p50:.0f},{p95:.0f},"
-            f"{resident_bytes() / 1e6:.1f},{faces},{level}\n"
+            f"{resident_bytes() / 1e6:.1f},{faces},{level}"
         )
         self._latencies.clear()
         self._since, self._before = now, self._count
 
+    def _put(self, line: str) -> None:
+        try:
+            self._file.write(line + "\n")
+        except OSError as error:
+            with contextlib.suppress(OSError):  # it tries once more
+                self._file.close()
+            raise OutputError(f"--stats {self._file.name}: cannot be written ({error.strerror or error})") from error
+
     def close(self) -> None:
-        """Writes the line of what is left and closes the file."""
+        """Writes the line of what is left and closes the file, where it can be written."""
+        if self._file.closed:
+            return
         with self._file:
             if self._count > self._before:
                 self._write()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidunmask.errors import UsageError
+from vidunmask.errors import OutputError, UsageError
 from vidunmask.flow import ticking
 from vidunmask.pipelines import checks
 from vidunmask.pipelines.build import Parts, build
@@ -154,9 +154,10 @@ class _Session:
         self._changes = 0
         self._first_at = self._last_at = 0.0  # clock of the first and the last picture shown
         self._window: Window | None = None
+        self._stats: Stats | None = None
         self._last: Output | None = None
         self._why = _ENDED
-        like = replace(source.info, codec="")  # recordings are H.264 wherever the file holds it
+        like = replace(source.info, codec="h264")  # as recordings are wherever the file holds it
         self._view = View(split=live.split, overlay=live.overlay)
         self._controls = Controls(self._view, sinks, like, config, live.folder)
         # Targets and encoders that will not do are known before the networks are loaded.
@@ -178,7 +179,8 @@ class _Session:
     def run(self, stack: ExitStack) -> LiveReport:
         """Shows pictures until something ends it; what is opened is closed by ``stack``."""
         live, source = self._live, self._source
-        stats = self._open_stats(stack)
+        if live.stats is not None:
+            self._stats = stack.enter_context(Stats.open(live.stats, live.stats_every, overwrite=self._config.overwrite))
         if live.window:
             from vidunmask.pipelines.live.window import Window
 
@@ -197,12 +199,12 @@ class _Session:
                 self._last_at = time.monotonic()
                 if self._meter.shown == 0:
                     self._first_at = said = self._last_at
-                    if stats is not None:
-                        stats.start(said)
+                    if self._stats is not None:
+                        self._stats.start(said)
                 latency = source.age(output.frame)
                 self._meter.show(self._last_at, latency)
-                if stats is not None:
-                    stats.add(latency)
+                if self._stats is not None:
+                    self._stats.add(latency)
             elif self._window is not None:
                 self._redraw_waiting()
             if output is not None:
@@ -214,17 +216,10 @@ class _Session:
                 if self._window is None and now - said >= 30.0:
                     said = now
                     self._say(self._line(now - self._first_at))
-            if stats is not None and self._meter.shown:
-                faces = len(self._last.faces) if self._last is not None else 0
-                stats.write_when_due(now, source.captured, self._governor.at, faces)
+            self._write_stats(now)
             if self._over(now - self._first_at):
                 break
         return self.report()
-
-    def _open_stats(self, stack: ExitStack) -> Stats | None:
-        if self._live.stats is None:
-            return None
-        return stack.enter_context(Stats.open(self._live.stats, self._live.stats_every, overwrite=self._config.overwrite))
 
     def report(self) -> LiveReport:
         """What the run has come to so far."""
@@ -234,6 +229,15 @@ class _Session:
             p50=self._meter.total.percentile(0.5), p95=self._meter.total.percentile(0.95),
             level=self._governor.at, changes=self._changes, stages=self._stages(), outcomes=(), why=self._why,
         )  # fmt: skip
+
+    def _write_stats(self, now: float) -> None:
+        if self._stats is None or self._last is None or not self._meter.shown:
+            return
+        try:
+            self._stats.write_when_due(now, self._source.captured, self._governor.at, len(self._last.faces))
+        except OutputError as error:
+            self._stats = None
+            self._sinks.note(error)
 
     def _stop(self) -> None:
         """Lets nothing wait any more, or closing the chain would wait with it."""
@@ -252,7 +256,7 @@ class _Session:
                 self._why = "the window was closed"
         if self._live.duration is not None and self._meter.shown and seconds >= self._live.duration:
             self._why = f"{self._live.duration:g} s are over"
-        if self._window is None and not self._sinks and self._live.stats is None:
+        if self._window is None and not self._sinks and self._stats is None:
             self._why = "nothing is left that takes the pictures"
         return self._why != _ENDED
 

@@ -52,13 +52,15 @@ class Recorder:
 
     def __init__(self, path: Path, like: VideoInfo, config: Config) -> None:
         """Checks target and encoder; raises UsageError, OutputError or DeviceError."""
-        from vidunmask.video.writer import VideoWriter
+        from vidunmask.video.animations import ENCODERS
+        from vidunmask.video.writer import VideoWriter, container_of
 
-        # What a file to file run takes would cost more than the networks do.
-        fast = config.preset or ("ultrafast" if config.codec is None else None)
-        crf = config.crf if config.crf is not None or config.codec is not None else 20
+        crf, preset = config.crf, config.preset
+        if config.codec is None and container_of(path)[0] not in ENCODERS:
+            # What a file to file run takes would cost more than the networks do.
+            crf, preset = 20 if crf is None else crf, preset or "ultrafast"
         self._writer = VideoWriter(
-            path, like, codec=config.codec, crf=crf, preset=fast, pix_fmt=config.pix_fmt,
+            path, like, codec=config.codec, crf=crf, preset=preset, pix_fmt=config.pix_fmt,
             overwrite=config.overwrite, metadata=provenance(),
         )  # fmt: skip
         self.name = str(path)
@@ -286,6 +288,7 @@ class Sinks:
         return True
 
     def close(self) -> None:
-        """Closes all."""
-        for sink in list(self._sinks):
-            self.finish(sink)
+        """Closes all, in the order in which they were added, also where one ends in an error nobody foresaw or a Ctrl-C."""
+        with contextlib.ExitStack() as stack:
+            for sink in reversed(self._sinks):
+                stack.callback(self.finish, sink)

@@ -17,6 +17,7 @@ from vidunmask.errors import InputError, OutputError
 from vidunmask.pipelines.build import build
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.live.config import LiveConfig
+from vidunmask.pipelines.live.pace import Stats
 from vidunmask.pipelines.live.program import run
 
 COMMAND = [sys.executable, "-m", "vidunmask.pipelines.cli", "live"]
@@ -66,8 +67,8 @@ def test_a_file_is_recorded_with_the_times_of_the_wall_clock(clip, tmp_path, con
     times = times_of(tmp_path / "out.mp4")
     assert len(times) == report.shown > 10
     assert times[0] == 0
-    assert abs(times[-1] - report.seconds) < 0.5  # the one by capture, the other by display
-    assert 1.4 < report.seconds < 2.5
+    assert abs(times[-1] - report.seconds) < 2  # the one by capture, the other by display
+    assert 0.5 < report.seconds < 4
     assert report.captured >= report.shown
     assert 0 < report.p50 <= report.p95 < 2000
     assert "out.mp4" in said[-1]
@@ -139,6 +140,21 @@ def test_a_stream_that_nobody_takes_does_not_spoil_the_recording(clip, tmp_path,
     times = times_of(tmp_path / "out.mp4")
     assert times[-1] > 1.0
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside-a-recording", "alone"])
+def test_figures_that_fail_end_only_a_run_that_has_nothing_else(clip, tmp_path, config, parts, monkeypatch, beside):
+    def full(self, *arguments):
+        raise OutputError("--stats: the disk is full")
+
+    monkeypatch.setattr(Stats, "write_when_due", full)
+    live = LiveConfig(
+        source=str(clip), loop=True, window=False, stats=tmp_path / "s.csv", duration=1.5 if beside else 600,
+        record=tmp_path / "out.mp4" if beside else None,
+    )  # fmt: skip
+    with pytest.raises(OutputError, match="the disk is full"):
+        run(live, config, parts=parts)
+    assert not beside or times_of(tmp_path / "out.mp4")[-1] > 0.2
 
 
 def test_a_target_that_cannot_be_is_known_before_the_networks_are_loaded(clip, tmp_path, config):

@@ -1,7 +1,12 @@
 """What live mode is made of: pace, fall-back, what the window shows, where pictures go."""
 
+import errno
+import io
+import os
+import re
 import sys
 import types
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -11,12 +16,14 @@ import pytest
 from tests.video.clips import as_frame, native, picture
 from vidunmask import geometry
 from vidunmask.errors import DeviceError, OutputError, UsageError
+from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.live.config import LiveConfig, rate_of, size_of
 from vidunmask.pipelines.live.network import stream_options
-from vidunmask.pipelines.live.pace import Governor, Latencies, Meter, Pace, levels
-from vidunmask.pipelines.live.sinks import Sinks, VirtualCamera, fresh_name
+from vidunmask.pipelines.live.pace import Governor, Latencies, Meter, Pace, Stats, levels
+from vidunmask.pipelines.live.sinks import Recorder, Sinks, VirtualCamera, fresh_name
 from vidunmask.pipelines.live.view import Figures, View, compose, strip_height
 from vidunmask.types import Fill
+from vidunmask.video.reader import VideoReader
 
 
 @pytest.mark.parametrize(
@@ -233,6 +240,65 @@ def test_a_sink_that_fails_is_left_out_and_the_others_go_on(caplog):
     sinks.close()
     assert sinks.outcomes == ["good: done"]
     assert [str(error) for error in sinks.failed] == ["bad: no more"]
+
+
+def test_all_sinks_are_closed_also_where_one_is_interrupted():
+    class Stuck(FakeSink):
+        def close(self):
+            raise KeyboardInterrupt  # a second Ctrl-C, while a stream waits for the far end
+
+    sinks, others = Sinks(), [FakeSink("before"), FakeSink("after")]
+    for sink in (others[0], Stuck("stuck"), others[1]):
+        sinks.add(sink)
+    with pytest.raises(KeyboardInterrupt):
+        sinks.close()
+    assert [sink.closed for sink in others] == [1, 1]
+    assert sinks.outcomes == ["before: done", "after: done"]
+
+
+class Disk(io.StringIO):
+    name = "figures.csv"
+    full = False
+
+    def write(self, text):
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(text)
+
+
+def test_figures_that_cannot_be_written_are_an_error_once():
+    said = "--stats figures.csv: cannot be written (No space left on device)"
+    disk = Disk()
+    stats = Stats(disk, 1.0)
+    stats.start(0.0)
+    stats.add(0.04)
+    disk.full = True
+    with pytest.raises(OutputError, match=re.escape(said)):
+        stats.write_when_due(1.5, captured=2, level=0, faces=1)
+    stats.close()
+    with pytest.raises(OutputError, match=re.escape(said)):
+        Stats(type("Full", (Disk,), {"full": True})(), 1.0)
+
+
+def test_after_a_pause_there_is_one_line_of_figures_and_not_one_for_each_that_is_missing():
+    disk = Disk()
+    stats = Stats(disk, 10.0)
+    stats.start(0.0)
+    for second in (5.0, 10.0, 95.0, 95.02, 95.04, 99.0, 100.0):
+        stats.add(0.04)
+        stats.write_when_due(second, captured=2, level=0, faces=1)
+    assert [line.split(",")[0] for line in disk.getvalue().splitlines()[1:]] == ["10.0", "95.0", "100.0"]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "apng", "webm", "mp4"])
+def test_recordings_may_be_of_any_kind_and_nothing_is_said_of_a_codec_that_no_camera_has(tmp_path, suffix, clip):
+    with VideoReader(clip) as reader:
+        like = replace(reader.info, path="", size=(48, 64), display_size=(48, 64), streams=(), codec="h264")
+    recorder = Recorder(tmp_path / f"out.{suffix}", like, Config())
+    for number in range(3):
+        frame = as_frame(native(picture(48, 64, shift=number), "yuv420p"))
+        recorder.push(replace(frame, index=number, pts=number))
+    assert recorder.close().startswith(f"{tmp_path / f'out.{suffix}'}: 3 pictures")
 
 
 def test_a_virtual_camera_gets_the_pictures_and_its_absence_is_explained(monkeypatch):
