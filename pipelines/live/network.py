@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -44,7 +45,6 @@ class NetworkStream:
         import ffmpeg
 
         from vidunmask.video.ffmpeg import executable
-        from vidunmask.video.reader import ffmpeg_name
 
         height, width = self._like.display_size
         rate = self._like.average_rate or Fraction(30)
@@ -57,7 +57,9 @@ class NetworkStream:
             "vf": "pad=ceil(iw/2)*2:ceil(ih/2)*2", "g": max(1, round(2 * rate)), "crf": 23,
             "metadata": f"comment={SYNTHESIZED}", **stream_options(self._url),
         }  # fmt: skip
-        graph = ffmpeg.output(given, ffmpeg_name(self._url), **options).global_args("-nostats", "-v", "error", "-y")
+        # Of a relative path FFmpeg may take the beginning for a protocol, and with file: before it no old part is deleted.
+        target = self._url if "://" in self._url else str(Path(self._url).absolute())
+        graph = ffmpeg.output(given, target, **options).global_args("-nostats", "-v", "error", "-y")
         command = ffmpeg.compile(graph, cmd=executable())
         # A session of its own: Ctrl-C at the terminal must not reach it before its last pictures have.
         return subprocess.Popen(
