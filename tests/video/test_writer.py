@@ -7,6 +7,7 @@ import threading
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -133,6 +134,27 @@ def test_colour_tags_are_kept(tmp_path: Path, colour: tuple[int, int, int, int])
     source = write_clip(tmp_path / "in.mp4", frames=3, pix_fmt="yuv420p10le", colour=colour)
     copy_clip(source, tmp_path / "out.mp4", **FAST)
     _assert_alike(source, tmp_path / "out.mp4")
+
+
+@pytest.mark.parametrize(
+    ("source", "pix_fmt", "colour", "codec"),
+    [
+        ("ffv1", "bgra", (2, 1, 13, 0), None),  # transparency, which H.264 does not hold as RGB either
+        ("ffv1", "gbrp16le", (2, 1, 13, 0), None),
+        ("libx264", "yuv420p", (1, 1, 1, 1), "libx264rgb"),
+        ("libx264", "yuv420p", (1, 1, 1, 6), "libx264rgb"),
+    ],
+)
+def test_colours_stay_where_rgb_becomes_yuv_or_the_other_way_round(
+    tmp_path: Path, source: str, pix_fmt: str, colour: tuple[int, int, int, int], codec: str | None
+) -> None:
+    write_clip(tmp_path / "in.mkv", frames=1, codec=source, pix_fmt=pix_fmt, colour=colour)
+    copy_clip(tmp_path / "in.mkv", tmp_path / "out.mkv", codec=codec)
+    pictures = []
+    for name in ("in.mkv", "out.mkv"):
+        with av.open(str(tmp_path / name)) as container:
+            pictures.append(next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int))
+    assert np.abs(pictures[0] - pictures[1]).mean() < 3
 
 
 @pytest.mark.parametrize("codec", ["libx265", "libsvtav1"])

@@ -14,10 +14,11 @@ from av.error import FFmpegError
 
 from vidunmask.errors import DeviceError, UsageError
 from vidunmask.video import animations
+from vidunmask.video.colour import RANGE_FULL, RANGE_LIMITED, SPACE_709, SPACE_RGB
 from vidunmask.video.dialects import dialect_of, is_hardware
-from vidunmask.video.formats import best_format, layout_of
+from vidunmask.video.formats import best_format, layout_of, nearest_supported
 from vidunmask.video.index import SpanError, scan
-from vidunmask.video.info import VideoInfo
+from vidunmask.video.info import Colour, VideoInfo
 
 FRAME_DURATION_FLAG = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame of a variable rate keeps its length
 _INTERLACED_FLAGS = (1 << 18) | (1 << 29)  # AV_CODEC_FLAG_INTERLACED_DCT, _ME
@@ -164,7 +165,7 @@ def configure(context: Any, plan: EncoderPlan, like: VideoInfo, time_base: Fract
     context.framerate = 1 / plan.tick if plan.tick else like.average_rate or Fraction(25)
     if like.sample_aspect is not None:
         context.sample_aspect_ratio = like.sample_aspect
-    colour = like.colour
+    colour = colour_of(like, plan.pix_fmt)
     context.color_range, context.color_primaries = colour.range, colour.primaries
     context.color_trc, context.colorspace = colour.transfer, colour.space
     if like.interlaced:
@@ -173,6 +174,18 @@ def configure(context: Any, plan: EncoderPlan, like: VideoInfo, time_base: Fract
     if plan.quality is not None:
         context.global_quality = plan.quality
     context.options = dict(plan.options)
+
+
+def colour_of(like: VideoInfo, pix_fmt: str) -> Colour:
+    """The colour tags of a video like ``like`` in another pixel format: those of the source, but of RGB as YUV BT.709's."""
+    before, after = (layout_of(nearest_supported(name)) for name in (like.pix_fmt, pix_fmt))
+    assert before is not None
+    assert after is not None
+    if before.is_rgb == after.is_rgb:
+        return like.colour
+    if after.is_rgb:
+        return replace(like.colour, range=RANGE_FULL, space=SPACE_RGB)
+    return replace(like.colour, range=RANGE_LIMITED, space=SPACE_709)
 
 
 def try_encoder(plan: EncoderPlan, like: VideoInfo) -> str | None:

@@ -16,8 +16,8 @@ from vidunmask.errors import OutputError, UsageError
 from vidunmask.types import Frame
 from vidunmask.video import atomic
 from vidunmask.video.animations import loop_options, palettised
-from vidunmask.video.encoders import EncoderPlan, configure, plan_encoder
-from vidunmask.video.info import VideoInfo
+from vidunmask.video.encoders import EncoderPlan, colour_of, configure, plan_encoder
+from vidunmask.video.info import Colour, VideoInfo
 from vidunmask.video.reader import ffmpeg_name
 from vidunmask.video.streams import StreamCopier, stream_metadata
 from vidunmask.video.verify import Expected, count_stream_tags, verify
@@ -250,15 +250,15 @@ def encodable(frame: Frame, like: VideoInfo, plan: EncoderPlan) -> av.VideoFrame
     if (native.height, native.width) != like.size:
         raise ValueError(f"frame {frame.index} is {native.width}x{native.height}, the video {like.size[::-1]}")
     if native.format.name != plan.pix_fmt:
-        native = _converted(native, plan.pix_fmt)
+        native = _converted(native, plan.pix_fmt, colour_of(like, plan.pix_fmt))
     native.pts, native.time_base = frame.pts, frame.time_base
     native.pict_type = 0  # the decoder's picture types would be taken as orders by the encoder
     return native
 
 
-def _converted(native: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:
-    """The frame in another format with range and matrix as they are."""
+def _converted(native: av.VideoFrame, pix_fmt: str, colour: Colour) -> av.VideoFrame:
+    """The frame in another format with the range and matrix of ``colour``."""
     if pix_fmt == "pal8":
         return palettised(native)
-    keep = native.color_range or None
-    return native.reformat(format=pix_fmt, src_color_range=keep, dst_color_range=keep)
+    before, after = native.color_range or None, colour.range or None
+    return native.reformat(format=pix_fmt, dst_colorspace=colour.space, src_color_range=before, dst_color_range=after)
