@@ -1,7 +1,6 @@
 """Live mode as a whole: a file at its own pace or a loopback stream in, recordings and streams out."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -218,116 +217,6 @@ def test_a_run_that_is_stopped_keeps_its_recording(clip, tmp_path, weights, numb
     assert said.strip().splitlines()[-1].endswith("recordings that had begun are finished and kept")
     assert len(times_of(tmp_path / "out.mp4")) > 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "s.csv"]
-
-
-@pytest.fixture
-def display(tmp_path):
-    """A screen of its own; the number is found by the server."""
-    if shutil.which("Xvfb") is None or shutil.which("xdotool") is None:
-        pytest.skip("Xvfb or xdotool is not installed")
-    read, write = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1000x800x24", "-noreset"],
-        pass_fds=[write],
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        number = pipe.readline().strip()
-    yield f":{number}"
-    server.terminate()
-    server.wait()
-
-
-def test_the_window_obeys_its_keys(clip, tmp_path, weights, display):
-    command = [
-        *COMMAND, "--source", clip, "--loop", "--folder", tmp_path, "--duration", "60",
-        "--segmenter", weights.everywhere, "--inpainter", weights.inpainter, "--device", "cpu",
-    ]  # fmt: skip
-    environment = {**os.environ, "DISPLAY": display, "QT_QPA_PLATFORM": "xcb"}
-    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True, env=environment)
-
-    def xdotool(*arguments):
-        done = subprocess.run(["xdotool", *arguments], capture_output=True, text=True, env=environment, check=False)
-        return done.stdout.split()
-
-    def until(what, seconds=40):
-        deadline = time.monotonic() + seconds
-        while not (found := what()):
-            assert process.poll() is None
-            assert time.monotonic() < deadline, "nothing happened"
-            time.sleep(0.1)
-        return found
-
-    try:
-        name = until(lambda: xdotool("search", "--name", "vidunmask:"))[-1]
-        time.sleep(1.5)
-        xdotool("windowfocus", name)
-        for key in ("s", "o", "b", "h", "space", "space", "p"):  # views, a pause, a picture
-            xdotool("key", key)
-            time.sleep(0.4)  # OpenCV keeps only the last key between two looks
-        until(lambda: list(tmp_path.glob("vidunmask-*.png")))
-        xdotool("key", "r")
-        time.sleep(1.5)
-        xdotool("key", "r")
-        until(lambda: list(tmp_path.glob("vidunmask-*.mp4")))
-        xdotool("key", "q")
-        said = process.communicate(timeout=30)[1]
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 0, said
-    assert "stopped by the viewer" in said
-    assert "recorded" in said
-    assert len(times_of(next(tmp_path.glob("vidunmask-*.mp4")))) > 2
-
-
-def ask_to_close(display, window):
-    """What a window manager does at a click on the cross: the client message WM_DELETE_WINDOW (ICCCM 4.2.8.1)."""
-    import ctypes
-
-    class Message(ctypes.Structure):
-        _fields_ = [
-            ("type", ctypes.c_int), ("serial", ctypes.c_ulong), ("send_event", ctypes.c_int), ("display", ctypes.c_void_p),
-            ("window", ctypes.c_ulong), ("message_type", ctypes.c_ulong), ("format", ctypes.c_int), ("data", ctypes.c_long * 5),
-            ("room", ctypes.c_long * 12),  # an XEvent is the size of its largest member
-        ]  # fmt: skip
-
-    x = ctypes.CDLL("libX11.so.6")
-    x.XOpenDisplay.restype = ctypes.c_void_p
-    x.XInternAtom.restype = ctypes.c_ulong
-    connection = ctypes.c_void_p(x.XOpenDisplay(display.encode()))
-    protocols, delete = (x.XInternAtom(connection, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW"))
-    message = Message(type=33, window=window, message_type=protocols, format=32)  # 33: ClientMessage
-    message.data[0] = delete
-    x.XSendEvent(connection, ctypes.c_ulong(window), 0, ctypes.c_long(0), ctypes.byref(message))
-    x.XCloseDisplay(connection)
-
-
-def test_a_window_that_is_closed_ends_the_run(clip, tmp_path, weights, display):
-    command = [
-        *COMMAND, "--source", clip, "--loop", "--record", tmp_path / "out.mp4", "--split", "--overlay",
-        "--segmenter", weights.everywhere, "--inpainter", weights.inpainter, "--device", "cpu",
-    ]  # fmt: skip
-    environment = {**os.environ, "DISPLAY": display, "QT_QPA_PLATFORM": "xcb"}
-    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True, env=environment)
-    try:
-        deadline = time.monotonic() + 40
-        found = []
-        while not found and time.monotonic() < deadline and process.poll() is None:
-            search = ["xdotool", "search", "--name", "vidunmask:"]
-            found = subprocess.run(search, capture_output=True, text=True, env=environment, check=False).stdout.split()
-            time.sleep(0.1)
-        time.sleep(2)
-        if found:
-            ask_to_close(display, int(found[-1]))
-        said = process.communicate(timeout=30)[1]
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 0, said
-    assert "the window was closed" in said
-    assert len(times_of(tmp_path / "out.mp4")) > 2
 
 
 @pytest.mark.parametrize(("imports", "said"), [("cv2", "there is no display"), ("av, cv2", "import cv2 first")])
