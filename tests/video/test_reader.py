@@ -256,6 +256,13 @@ def test_transparent_webm_begins_with_a_key_frame(tmp_path: Path, codec: str) ->
     assert reader.warnings == []
 
 
+def test_a_file_that_begins_late_is_not_cut_off(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", time_base=Fraction(1, 1000), pts=[100_000 + 40 * i for i in range(9)])
+    with VideoReader(source) as reader:
+        assert len(list(reader)) == 9
+        assert reader.warnings == []
+
+
 def test_closing_from_another_thread_ends_the_iteration(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "in.mp4", frames=50)
     reader = VideoReader(path)

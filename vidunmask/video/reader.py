@@ -174,7 +174,7 @@ class VideoReader:
         length = self._container.duration
         if "matroska" not in self._container.format.name or not length or self._last_pts is None:
             return False
-        longest = Fraction(length + (self._container.start_time or 0), 1_000_000)
+        longest = Fraction(length, 1_000_000)  # from zero as FFmpeg writes it, wherever the file begins
         last, leeway = self._last_end * self._time_base, max(Fraction(1), longest / 50)
         return longest - last > leeway and (len(self._container.streams) == 1 or longest - self._end_of_all(last) > leeway)
 
