@@ -50,10 +50,23 @@ def left_alone(strangers: Sequence[Path], *, wanted: str) -> Iterator[str]:
         yield f"{len(kinds)} {named} pictures, such as {first}, cannot be read; convert them to JPEG or PNG first"
 
 
+def missing(path: Path) -> str | None:
+    """Why there is no file or folder of that name, or why that cannot be known; None where there is one."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "no such file or folder"
+    except OSError as error:  # in a folder that is closed, or too long
+        return f"cannot be read ({error.strerror})"
+    return None
+
+
 def readable(path: Path) -> None:
-    """Raises InputError where a file or folder cannot be read, or is a picture of a kind that cannot."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
+    """Raises InputError where a file or folder cannot be read, more than once too, or is a picture of a kind that cannot."""
+    if (reason := missing(path)) is not None:
+        raise InputError(f"{path}: {reason}")
+    if not path.is_file() and not path.is_dir():
+        raise InputError(f"{path}: is a pipe or a device; save what comes from it in a file first")
     if path.is_file() and (kind := unreadable_kind(path)):
         raise InputError(f"{path}: {kind} pictures cannot be read; convert it to JPEG or PNG first")
     if path.is_file() and path.stat().st_size == 0:
@@ -148,6 +161,7 @@ def files(weights: Iterable[str | Path]) -> list[Path]:
 
 def same(a: Path, b: Path) -> bool:
     """Whether two paths are the same file, through links too; a path that does not exist yet is compared by name."""
-    if a.exists() and b.exists():
+    try:
         return a.samefile(b)
-    return a.resolve() == b.resolve()
+    except OSError:
+        return a.resolve() == b.resolve()

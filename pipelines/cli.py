@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from vidunmask.errors import UsageError, VidunmaskError, unforeseen
+from vidunmask.errors import OutputError, UsageError, VidunmaskError, unforeseen
 from vidunmask.pipelines import commands
 from vidunmask.pipelines.options import say
 
 INTERRUPTED = 130  # as the shells have it: 128 + SIGINT
 TERMINATED = 143  # 128 + SIGTERM
 HUNG_UP = 129  # 128 + SIGHUP
+_OUT_OF_REACH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _HungUp as stopped:
         return _fail(f"the terminal was closed, {_left_behind(stopped, left)}", HUNG_UP, verbose=False)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OUT_OF_REACH and error.filename:
+            # Inputs were looked at before: this is, as a rule, where something is to be written.
+            return _fail(f"{error.filename}: cannot be reached ({error.strerror})", OutputError.exit_code, verbose=verbose)
         # The last line of defence: an error nobody foresaw is still one line and a code, with its trace on demand.
         hint = "" if verbose else " (--verbose shows where)"
         return _fail(f"{unforeseen(error)}{hint}", 1, verbose=verbose)

@@ -63,7 +63,7 @@ def collect(words: Sequence[str], *, lists: Sequence[str] = (), out: Path) -> tu
 
 def _expanded(words: Iterable[str]) -> Iterator[tuple[str, Path]]:
     for word in words:
-        if word.startswith("@") and not Path(word).exists():
+        if word.startswith("@") and checks.missing(Path(word)):
             yield from _lines(word[1:])
         else:
             yield word, Path()
@@ -77,6 +77,8 @@ def _lines(name: str) -> Iterator[tuple[str, Path]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else (error.strerror or str(error))
         raise InputError(f"--list {name}: cannot be read ({reason}); give a text file with one path a line") from error
+    if "\0" in text:
+        raise InputError(f"--list {name}: holds NUL characters; give a text file with one path a line")
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):
             yield line.strip(), Path() if name == "-" else path.parent
@@ -85,10 +87,8 @@ def _lines(name: str) -> Iterator[tuple[str, Path]]:
 def _of_word(word: str, base: Path, out: Path) -> Iterator[Found | Path]:
     """The files of one word; the bare path of each file of a folder that is neither video nor picture."""
     path = base / _at_home(word)
-    if path.is_dir():
-        yield from _of_folder(path, out)
-    elif path.exists():
-        yield Found(_absolute(path), PurePath(path.name))
+    if (problem := checks.missing(path)) is None:
+        yield from _of_folder(path, out) if path.is_dir() else [Found(_absolute(path), PurePath(path.name))]
     elif glob.has_magic(word):
         pattern = str(Path(glob.escape(str(base))) / _at_home(word))
         matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - patterns from the root, `**` included
@@ -102,7 +102,7 @@ def _of_word(word: str, base: Path, out: Path) -> Iterator[Found | Path]:
             elif not _is_inside(match, out):
                 yield Found(_absolute(match), PurePath(match.name))
     else:
-        yield Found(_absolute(path), PurePath(path.name), f"{word}: no such file or folder")
+        yield Found(_absolute(path), PurePath(path.name), f"{word}: {problem}")
 
 
 def _at_home(word: str) -> Path:
@@ -114,16 +114,18 @@ def _at_home(word: str) -> Path:
 
 
 def _of_folder(folder: Path, out: Path) -> Iterator[Found | Path]:
-    def refused(error: OSError) -> None:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
-
-    for parent, folders, files in os.walk(folder, onerror=refused):
+    refused: list[OSError] = []
+    for parent, folders, files in os.walk(folder, onerror=refused.append):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not _is_inside(Path(parent, name), out))
         for name in sorted(files):
             path = Path(parent, name)
             if name.startswith("."):
                 continue
             yield Found(_absolute(path), PurePath(path.relative_to(folder))) if _is_known(path) else path
+    for error in refused:
+        closed = Path(error.filename)
+        relative = PurePath(closed.relative_to(folder)) if closed != folder else PurePath(folder.name)
+        yield Found(_absolute(closed), relative, f"{closed}: cannot be read ({error.strerror})")
 
 
 def _is_known(path: Path) -> bool:

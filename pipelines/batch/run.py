@@ -139,8 +139,7 @@ class _Batch:
         self._book.entries[entry.input] = entry
         self._entries.append(entry)
         if stat is None or item.problem:
-            reason = item.problem or f"{item.path}: no such file or folder"
-            self._fail(entry, Failed(reason, 3))
+            self._fail(entry, Failed(item.problem or f"{item.path}: {checks.missing(item.path)}", 3))
             return
         if (other := self._inputs.get(os.path.realpath(output), item.path)) != item.path:
             self._fail(entry, Failed(f"{output}: is the input {other}, which the result of {item.path} would replace", 2))

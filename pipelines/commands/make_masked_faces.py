@@ -70,8 +70,10 @@ def run(arguments: list[str]) -> int:
     if args.export_pictures < 0:
         raise UsageError(f"--export-pictures {args.export_pictures}: must not be negative")
 
+    from vidunmask.pipelines import checks
     from vidunmask.training import build_masked_faces as builder
 
+    checks.readable(args.photos)
     settings = builder.Settings(
         seed=args.seed,
         kinds=tuple(args.kinds) if args.kinds else builder.FIVE,

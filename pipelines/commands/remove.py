@@ -63,6 +63,7 @@ def run(arguments: list[str]) -> int:
     from vidunmask.pipelines import checks
     from vidunmask.pipelines.remove import unmask
 
+    checks.readable(args.input)
     if args.report is not None:
         weights = (config.segmenter, config.inpainter)
         checks.report(args.report, args.input, args.output, overwrite=config.overwrite, weights=weights)

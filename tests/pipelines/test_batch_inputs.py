@@ -1,3 +1,4 @@
+import errno
 import os
 import sys
 from io import StringIO
@@ -101,11 +102,40 @@ def test_what_is_not_there_is_named_and_the_others_are_found(tree):
     ]
 
 
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_found(tree, monkeypatch):
+    scandir = os.scandir
+
+    def closed(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    items, _ = collect([str(tree / "a")], out=tree / "out")
+    said = f"{tree / 'a' / 'deep'}: cannot be read (Permission denied)"
+    assert [(str(item.relative), item.problem) for item in items] == [("talk.mp4", ""), ("deep", said)]
+    with pytest.raises(InputError, match="deep: cannot be read"):
+        collect([str(tree / "a" / "deep")], out=tree / "out")
+
+
+def test_a_name_that_is_too_long_is_named_and_the_others_are_found(tree):
+    items, _ = collect([str(tree / "a" / "talk.mp4"), f"{'x' * 300}.mp4"], out=tree / "out")
+    assert [item.problem for item in items] == ["", f"{'x' * 300}.mp4: cannot be read (File name too long)"]
+
+
 @pytest.mark.parametrize(
-    ("word", "said"), [("no.mp4", "no such file"), ("empty", "holds no videos"), ("@no.txt", "cannot be read")]
+    ("word", "said"),
+    [
+        ("no.mp4", "no such file"),
+        ("empty", "holds no videos"),
+        ("@no.txt", "no.txt: cannot be read"),
+        ("@print0.txt", "one path a line"),
+    ],
 )
-def test_nothing_to_do_is_an_input_error(tree, word, said):
+def test_nothing_to_do_is_an_input_error(tree, word, said, monkeypatch):
+    monkeypatch.chdir(tree)
     (tree / "empty").mkdir()
+    (tree / "print0.txt").write_text("a/talk.mp4\0b/talk.mp4\0")
     with pytest.raises(InputError, match=said):
         found(tree, word)
 

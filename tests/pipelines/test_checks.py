@@ -180,3 +180,32 @@ def test_pictures_of_a_folder_that_cannot_be_read_are_named_apart_from_other_fil
         said = refused(command, capsys, code=3)
         assert said.startswith("vidunmask: in: holds no ")
         assert said.endswith(f"; {line}\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(["pipe.mp4", "out.mp4"], 3), (["dump", "pipe.mp4", "out"], 3), (["batch", "pipe.mp4", "--out", "out"], 7)],
+)
+def test_a_pipe_is_refused_instead_of_waited_for(command, code, capsys):
+    os.mkfifo("pipe.mp4")
+    assert "pipe.mp4: is a pipe or a device" in refused([*command, "--quiet"], capsys, code=code)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["{}.mp4", "out.mp4"], 3),
+        (["talk.mp4", "{}.mp4"], 4),
+        (["talk.mp4", "out.mp4", "--report", "{}"], 4),
+        (["dump", "{}.mp4", "out"], 3),
+        (["dump", "talk.mp4", "{}"], 4),
+        (["redo", "{}", "--frame", "1"], 3),
+        (["batch", "{}.mp4", "--out", "out"], 3),
+        (["batch", "talk.mp4", "--out", "{}"], 4),
+    ],
+)
+def test_a_name_that_is_too_long_is_an_error_of_what_it_names(command, code, capsys):
+    said = refused([word.format("x" * 300) for word in command], capsys, code=code)
+    assert "x" * 300 in said
+    assert "(File name too long)" in said
