@@ -1,6 +1,7 @@
 """Threads start late, end always, and hand every error over."""
 
 import gc
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -284,26 +285,30 @@ def test_a_gate_lets_in_no_more_than_its_limit_and_opens_for_good() -> None:
     assert entered == [0, 1, 2, 3, 4]
 
 
-def test_an_interrupt_while_it_waits_for_the_thread_leaves_no_thread(monkeypatch):
-    def slow():
-        for item in range(10):
-            yield item
-            time.sleep(0.2)  # a network at work
+def test_an_interrupt_while_it_waits_for_the_thread_leaves_no_thread():
+    asked, release, gone = threading.Event(), threading.Event(), threading.Event()
 
-    waits = []
-    join = threading.Thread.join
+    def network_at_work():
+        yield 0
+        asked.set()
+        release.wait(5)
+        gone.set()
+        yield 1
 
-    def interrupted(thread, timeout=None):
-        waits.append(thread)
-        if len(waits) == 1:
-            raise KeyboardInterrupt
-        join(thread, timeout)
+    def interrupt():
+        time.sleep(0.3)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.2)
+        release.set()
 
-    monkeypatch.setattr(threading.Thread, "join", interrupted)
     before = threading.active_count()
-    items = prefetch(slow(), 2)
+    items = prefetch(network_at_work(), 2)
     assert next(items) == 0
+    assert asked.wait(5)
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
     with pytest.raises(KeyboardInterrupt):
         items.close()
-    assert len(waits) == 2
+    assert gone.is_set()
+    interrupter.join()
     assert threading.active_count() == before

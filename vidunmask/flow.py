@@ -118,6 +118,11 @@ class _Channel(Generic[T]):
             yield item
             del item
 
+    def wait_for_end(self) -> None:
+        """Waits until the producer is done."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended)
+
     def cancel(self) -> None:
         """Makes the producer stop at the next opportunity and drops what is queued."""
         with self._changed:
@@ -177,29 +182,30 @@ def _run(
         channel.cancel()
         if stop is not None:
             stop()
-        _join(thread)
+        _join(thread, channel)
 
 
-def _join(thread: threading.Thread) -> None:
-    """Waits for the end of a thread, to the end even where a Ctrl-C comes meanwhile, which is raised then.
+def _join(thread: threading.Thread, channel: _Channel[T]) -> None:
+    """Waits for the end of a producer, to the end even where a Ctrl-C comes meanwhile, which is raised then.
 
     A thread that is left in a network's forward aborts the whole process when the interpreter goes.
     """
     try:
-        _wait_for(thread)
+        _wait_for(thread, channel)
     except BaseException:
-        _wait_for(thread)
+        _wait_for(thread, channel)
         raise
 
 
-def _wait_for(thread: threading.Thread) -> None:
-    """Waits for the end of a thread; one that a Ctrl-C caught on its way in gets a moment to be there."""
+def _wait_for(thread: threading.Thread, channel: _Channel[T]) -> None:
+    """Waits for the end of a producer; one that a Ctrl-C caught on its way in gets a moment to be there."""
     for _ in range(100):
-        try:
+        if thread.ident is not None:
+            # Not by the thread alone: up to Python 3.12 one whose join a Ctrl-C ends counts as gone while it runs on.
+            channel.wait_for_end()
             thread.join()
             return
-        except RuntimeError:  # it has not started
-            time.sleep(0.005)
+        time.sleep(0.005)
 
 
 class Gate:
