@@ -35,6 +35,21 @@ def test_avi_begins_with_its_first_frame_and_says_so(tmp_path: Path) -> None:
     ]
 
 
+def test_frames_at_no_fixed_rate_are_refused_for_avi_before_the_work(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", pts=[0, 512, 600, 700, 2000, 4000])
+    with VideoReader(source) as reader, pytest.raises(UsageError, match="avi file wants frames at a fixed rate"):
+        VideoWriter(tmp_path / "out.avi", reader.info)
+
+
+@pytest.mark.parametrize("suffix", [".asf", ".wmv"])
+def test_asf_keeps_times_that_vary(tmp_path: Path, suffix: str) -> None:
+    pts = [0, 40, 80, 120, 240, 280, 400]
+    source = write_clip(tmp_path / "in.mkv", time_base=Fraction(1, 1000), pts=pts)
+    _, writer = copy_clip(source, tmp_path / f"out{suffix}", **FAST)
+    assert writer.warnings == []
+    assert times_of(tmp_path / f"out{suffix}") == [Fraction(time, 1000) for time in pts]
+
+
 @pytest.mark.parametrize("suffix", [".ts", ".avi", ".nut", ".flv", ".m4v"])
 def test_other_containers_keep_frames_and_their_distances(tmp_path: Path, suffix: str) -> None:
     source = write_clip(tmp_path / "in.mp4", audio=1, time_base=Fraction(1, 25))

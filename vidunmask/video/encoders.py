@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -49,6 +50,7 @@ _REMEDIES = {
 
 _RATED = ("mpeg1video", "mpeg2video")  # with the times of frames in units of their distance
 _MPEG4_TICKS = 65535  # a second at most (ISO/IEC 14496-2, vop_time_increment_resolution)
+_ONLY_ORDERED = ("avi", "asf", "wmv", "mxf")  # without times of presentation, or FFmpeg does not find them again
 _WITHOUT_MBTREE = ("ultrafast", "superfast")  # presets of x264
 _THIN, _BLOCK = 24, 64  # pixels: SVT-AV1 4.1 never gives out a picture so narrow that is longer than one block
 _CV_AVX512_SKX = 256  # cv::CpuFeatures, which Python has no names for
@@ -88,6 +90,10 @@ def plan_encoder(
     picture as it is. What is asked for by name never changes the choice. Raises `UsageError` for options that do not fit and
     `DeviceError` for a hardware encoder that does not start here.
     """
+    if container == "avi" and like.path and like.average_rate:
+        with contextlib.suppress(SpanError):
+            if _collide(like, like.average_rate):
+                raise UsageError("an .avi file wants frames at a fixed rate, these come unevenly; name the output .mkv or .mp4")
     if codec is not None:
         return _plan_named(codec, like, supported, container, crf, preset, pix_fmt)
     chosen = _choose(like, supported, container, pix_fmt)
@@ -270,8 +276,8 @@ def _plan(
     flags = FRAME_DURATION_FLAG | (2 if quality is not None else 0)  # AV_CODEC_FLAG_QSCALE
     if like.interlaced and name in ("libx264", "mpeg2video", "mpeg4"):
         flags |= _INTERLACED_FLAGS
-    if container == "avi":
-        options["bf"] = "0"  # AVI has no pts, only an order
+    if container in _ONLY_ORDERED:
+        options["bf"] = "0"
     if name in ("libx264", "libx264rgb") and options["preset"] not in _WITHOUT_MBTREE and _has_avx512():
         options["x264-params"] = "asm=AVX2"
     _add_hdr(name, options, like)
@@ -290,12 +296,18 @@ def _tick(name: str, like: VideoInfo) -> Fraction | None:
     rate = min(rates, key=lambda known: abs(known - average)) if rates else average.limit_denominator(1001)
     if like.path:
         try:
-            frames = np.floor(scan(like).pts * float(like.time_base * rate) + 0.5)  # as FFmpeg rounds
+            uneven = _collide(like, rate)
         except SpanError as error:
             raise UsageError(f"--codec {name}: wants frames at a fixed rate, which these may not have ({error})") from error
-        if (np.diff(frames) < 1).any():
+        if uneven:
             raise UsageError(f"--codec {name}: wants frames at a fixed rate, these come unevenly; choose another --codec")
     return 1 / rate
+
+
+def _collide(like: VideoInfo, rate: Fraction) -> bool:
+    """Whether two frames of a file would get one time in units of ``rate``. Raises `SpanError`."""
+    frames = np.floor(scan(like).pts * float(like.time_base * rate) + 0.5)  # as FFmpeg rounds
+    return bool((np.diff(frames) < 1).any())
 
 
 def _has_avx512() -> bool:

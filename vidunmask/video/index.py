@@ -57,7 +57,7 @@ def scan(info: VideoInfo) -> FrameIndex:
         with open_input(info.path) as container:
             stream = container.streams[info.stream_index]
             if is_only_ordered(container, stream) and stream.codec_context.has_b_frames:  # type: ignore[union-attr,attr-defined]
-                raise SpanError(f"{info.path}: an AVI file does not tell when its frames are shown")
+                raise SpanError(f"{info.path}: the file does not tell when its frames are shown")
             for packet in packets_of(container, info.stream_index):
                 if packet.pts is None or packet.is_corrupt:
                     raise SpanError(f"{info.path}: a packet of its video has no time or is damaged")

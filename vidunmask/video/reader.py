@@ -328,8 +328,8 @@ def open_input(path: str | Path) -> av.container.InputContainer:
 
 
 def is_only_ordered(container: av.container.InputContainer, stream: Any) -> bool:
-    """Whether a stream has an order and no times of presentation, as H.264 in AVI: those that FFmpeg gives it are late."""
-    return container.format.name == "avi" and _codec(stream) in ("h264", "hevc")
+    """Whether a stream has an order and no times of presentation, as H.264 in AVI and ASF: those of FFmpeg are late."""
+    return container.format.name in ("avi", "asf") and _codec(stream) in ("h264", "hevc")
 
 
 def packets_of(container: av.container.InputContainer, index: int) -> Iterator[Any]:
