@@ -105,7 +105,7 @@ def run(
         for outcome in sinks.outcomes:
             say(outcome)
         if report is None and session is not None and session.report().shown:
-            say(str(session.report()))
+            say(str(replace(session.report(), why="it was broken off")))
     if sinks.failed:
         raise sinks.failed[0]
     return replace(report, outcomes=tuple(sinks.outcomes))

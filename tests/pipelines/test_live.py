@@ -214,7 +214,9 @@ def test_a_run_that_is_stopped_keeps_its_recording(clip, tmp_path, weights, numb
         process.wait()
     assert process.returncode == code, said
     assert "Traceback" not in said
-    assert said.strip().splitlines()[-1].endswith("recordings that had begun are finished and kept")
+    figures, last = said.strip().splitlines()[-2:]
+    assert figures.endswith("; it was broken off")
+    assert last.endswith("recordings that had begun are finished and kept")
     assert len(times_of(tmp_path / "out.mp4")) > 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "s.csv"]
 
