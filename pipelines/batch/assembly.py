@@ -86,6 +86,11 @@ def _write(parts: Parts, outcomes: Sequence[Outcome], result: Path, config: Conf
             edited = [frame for outcome in outcomes for frame in outcome.edited]
             spans = untouched.parts_of(copying.boundaries, count, edited)
             frames_copied = sum(last - first for first, last, copy in spans if copy)
+            if not frames_copied and len(edited) < count:
+                warnings.messages.append(
+                    "--copy-untouched: there is an edited face in every part from key frame to key frame "
+                    f"({len(spans)} of this video); all of it is encoded"
+                )
             copies, sets = untouched.source_packets(parts.info, copying), copying.sets_before(headers)
             packets = untouched.merge(packets, copies, parts.index, spans, sets=sets)
             headers = copying.header(headers, spans)

@@ -145,6 +145,11 @@ class Job:
         if not is_unchanged(self.source, self._seen):
             raise InputError(f"{self.source}: was changed while it was being worked on; give the same command again")
 
+    def sweep(self) -> None:
+        """Removes what workers that were killed left behind of segments."""
+        for left in self.folder.glob("*.part"):
+            left.unlink(missing_ok=True)
+
     def warn(self, message: str) -> None:
         """Notes a warning, once."""
         if message not in self.entry.warnings:
@@ -235,8 +240,7 @@ class Job:
         if not self._outcomes:
             self._fresh_folder()
             plan.write_text(json.dumps(identity), encoding="utf-8")
-        for left in self.folder.glob("*.part"):
-            left.unlink(missing_ok=True)
+        self.sweep()
         self.entry.segments, self.entry.segments_done = len(parts.tasks), len(self._outcomes)
         self.frames_before = sum(outcome.count for outcome in self._outcomes.values())
         return [*(task for task in parts.tasks if task.segment.number not in self._outcomes), *self._settle()]

@@ -292,7 +292,8 @@ class _Batch:
 
     def _stop(self, error: BaseException) -> None:
         """Writes down how far the batch came, and tells it to whoever hears of the error."""
-        for _, (job, _) in self._tasks.items():
+        for job, _ in self._tasks.values():
+            job.sweep()
             if not job.entry.segments and not self._options.keep_work:
                 self._work.clear(Path(job.entry.output))
         done = sum(entry.status in (books.DONE, books.SKIPPED) for entry in self._entries)

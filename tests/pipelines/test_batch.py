@@ -539,6 +539,25 @@ def test_where_nothing_can_be_passed_through_a_warning_says_why(clip, tmp_path, 
     assert report.entries[0].warnings == ["--copy-untouched: the output is encoded by libx265; all of it is encoded"]
 
 
+def test_where_every_part_has_an_edited_face_a_warning_says_so(tmp_path, config):
+    path = tmp_path / "one part.mp4"
+    with av.open(str(SAMPLES / "astronaut_masked.mp4")) as sample, av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "100", "sc_threshold": "0"})
+        stream.width, stream.height = 320, 240
+        masked = next(sample.decode(video=0)).reformat(320, 240).to_ndarray(format="rgb24")
+        for number in range(60):
+            picture = masked if number < 5 else np.zeros_like(masked)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        out.mux(stream.encode(None))
+    report = batch([path], tmp_path / "out", config=config, options=BatchOptions(copy_untouched=True))
+    entry = report.entries[0]
+    assert 5 <= entry.frames_edited < 60
+    assert entry.frames_copied == 0
+    assert [warning.partition(";")[0] for warning in entry.warnings] == [
+        "--copy-untouched: there is an edited face in every part from key frame to key frame (1 of this video)"
+    ]
+
+
 def test_a_video_that_cannot_be_read_in_parts_is_done_in_one_go(tmp_path, config, monkeypatch):
     from vidunmask.video import spans
 
