@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Protocol
 
 import cv2
@@ -19,7 +18,7 @@ from vidunmask import geometry
 from vidunmask.stages import wearing
 from vidunmask.stages.crop import placement
 from vidunmask.stages.memory import TrackMemory
-from vidunmask.stages.owners import Claim, pixels_of, taken
+from vidunmask.stages.owners import Claim, taken
 from vidunmask.stages.unmask import is_large
 from vidunmask.types import ByteArray, FloatArray, FrameFaces, TrackedFace
 
@@ -109,7 +108,7 @@ class Aimer:
         moves = []
         for place, probability in zip(places, probabilities, strict=True):
             mask = probability > 0.5
-            lost = taken(claims[place], claims, _places_of_wide(size))
+            lost = taken(claims[place], claims, _WIDE_PLACES)
             if lost is not None:
                 mask &= ~lost
             moves.append(_move(mask, trust=item.faces[place].trust))
@@ -118,12 +117,8 @@ class Aimer:
 
 _CROP_TO_WIDE = np.array([[_ZOOM, 0, 0], [0, _ZOOM, 0]]) + np.array([0, 0, (1 - _ZOOM) * (geometry.CROP_SIZE - 1) / 2])
 _WIDE_TO_CROP = geometry.invert(_CROP_TO_WIDE)
-
-
-@lru_cache(maxsize=1)
-def _places_of_wide(size: int) -> FloatArray:
-    """Where in the crop the pixels of the wider view lie, (S, S, 2) x, y; not to be changed."""
-    return geometry.apply(_WIDE_TO_CROP, pixels_of(size))
+# Where in the crop the columns and the rows of the wider view lie.
+_WIDE_PLACES = _WIDE_TO_CROP[0, 0] * np.arange(geometry.CROP_SIZE) + _WIDE_TO_CROP[0, 2]
 
 
 def is_turned(face: TrackedFace) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -37,25 +36,17 @@ def shared_out(probabilities: Sequence[FloatArray], crops: Sequence[FaceCrop]) -
 
 
 def _own(probability: FloatArray, claim: Claim, claims: Sequence[Claim]) -> FloatArray:
-    lost = taken(claim, claims, pixels_of(len(probability)))
+    lost = taken(claim, claims, np.arange(len(probability), dtype=float))
     if lost is None or not lost.any():
         return probability
     return np.where(lost, 0, probability).astype(probability.dtype)
 
 
-@lru_cache(maxsize=4)
-def pixels_of(size: int) -> FloatArray:
-    """The places (S, S, 2) x, y of all pixels of a picture of that side; not to be changed."""
-    y, x = np.mgrid[:size, :size].astype(np.float32)
-    places = np.stack([x, y], axis=-1)
-    places.flags.writeable = False
-    return places
+def taken(own: Claim, claims: Sequence[Claim], places: FloatArray) -> np.ndarray | None:
+    """Which pixels (S, S) of a picture belong to another face of the frame; None if no one is near.
 
-
-def taken(own: Claim, claims: Sequence[Claim], points: FloatArray) -> np.ndarray | None:
-    """Which of ``points`` (..., 2), in pixels of the own crop, belong to another face of the frame; None if no one is near.
-
-    ``claims`` are those of all faces of the frame, the own one among them.
+    ``places`` (S,) is where both its columns and its rows lie in the own crop, in pixels of that. ``claims`` are those of all
+    faces of the frame, the own one among them.
     """
     centre = own.size * _CENTRE
     lost: np.ndarray | None = None
@@ -67,16 +58,17 @@ def taken(own: Claim, claims: Sequence[Claim], points: FloatArray) -> np.ndarray
         back = geometry.invert(across)
         if min(_distance(across, centre, theirs) / other.size, _distance(back, theirs, centre) / own.size) < _APART:
             continue
-        there = geometry.apply(back, np.array([theirs]))[0]
+        there = geometry.apply(back, theirs)
         if np.abs(there - own.size / 2).max() > 2 * own.size:  # far outside of the crop
             continue
-        near = np.hypot(points[..., 0] - centre[0], points[..., 1] - centre[1])
         units = geometry.scale_of(across) * (own.size / other.size)
-        far = units * np.hypot(points[..., 0] - there[0], points[..., 1] - there[1])
-        theirs_of_these = far < _NEARER * near
+        # Squares of distances are sums of what the column and what the row contributes.
+        far = (units * (places[:, None] - there)) ** 2  # (S, 2) x, y
+        x, y = (far - (_NEARER * (places[:, None] - centre)) ** 2).T
+        theirs_of_these = y[:, None] + x < 0
         lost = theirs_of_these if lost is None else lost | theirs_of_these
     return lost
 
 
 def _distance(a_to_b: FloatArray, a: FloatArray, b: FloatArray) -> float:
-    return float(np.linalg.norm(geometry.apply(a_to_b, a[None])[0] - b))
+    return float(np.linalg.norm(geometry.apply(a_to_b, a) - b))
