@@ -243,7 +243,8 @@ def _centre(face: SeenFace) -> FloatArray:
 
 def _size(face: SeenFace) -> float:
     """Side of the square with the box's area."""
-    return math.sqrt(max(float(np.prod(face.box[2:] - face.box[:2])), 1e-6))
+    width, height = face.box[2:] - face.box[:2]
+    return math.sqrt(max(width * height, 1e-6))
 
 
 def _associate(tracks: list[_Track], faces: list[SeenFace], time: float) -> list[tuple[_Track, SeenFace]]:
@@ -268,16 +269,16 @@ def _associate(tracks: list[_Track], faces: list[SeenFace], time: float) -> list
 def _cost(old: _Track, face: SeenFace, time: float) -> float | None:
     """How ill a face continues a track, from overlap, distance and size; None where it cannot be the same face."""
     missed = max(time - old.last_time, 0.0)
-    size = max(_size(old.last), _size(face))
+    before, now = _size(old.last), _size(face)
     shift = old.velocity * min(missed, 0.2)
-    distance = float(np.hypot(*(_centre(face) - _centre(old.last) - shift))) / size
-    growth = abs(math.log(_size(face) / _size(old.last)))
+    distance = float(np.hypot(*(_centre(face) - _centre(old.last) - shift))) / max(before, now)
+    growth = abs(math.log(now / before))
     # the longer it was out of sight, the farther it may have gone
     if distance > 0.6 + 1.5 * missed or growth > math.log(1.6) + missed:
         return None
     box = old.last.box + np.tile(shift, 2)
     shared = np.prod(np.maximum(np.minimum(box[2:], face.box[2:]) - np.maximum(box[:2], face.box[:2]), 0))
-    union = _size(old.last) ** 2 + _size(face) ** 2 - shared
+    union = before**2 + now**2 - shared
     return float(1 - shared / union + 0.5 * distance + 0.5 * growth)
 
 
