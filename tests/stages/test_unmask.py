@@ -139,6 +139,20 @@ def test_one_face_that_does_not_fit_is_a_device_error():
         list(unmask(crops([True] * 4), Unmasker(BlueIsMask(), Never())))
 
 
+def test_a_batch_that_another_thread_has_halved_meanwhile_is_tried_again_in_that_size():
+    class Small(Skin):
+        def forward(self, image, mask):
+            unmasker.batch = 1  # as a look of another stage does that found no memory either
+            if len(image) > 1:
+                raise torch.OutOfMemoryError("out of memory")
+            return super().forward(image, mask)
+
+    unmasker = Unmasker(BlueIsMask(), Small(), batch=4)
+    fills = unmasker.inpaint([face(masked=True)] * 5, [np.ones((SIZE, SIZE), np.float32)] * 5)
+    assert len(fills) == 5
+    assert unmasker.batch == 1
+
+
 @pytest.mark.parametrize("networks", [(NotANumber(), Skin()), (BlueIsMask(), NotANumber())])
 def test_nan_leaves_the_face_as_it_is_and_says_so_once(networks, caplog):
     with caplog.at_level("WARNING"):

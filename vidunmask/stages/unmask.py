@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from vidunmask import geometry
 from vidunmask.errors import DeviceError
 from vidunmask.flow import tap
 from vidunmask.networks.looks import SecondLook
+from vidunmask.networks.precision import autocast
 from vidunmask.stages.holes import MaskSmoother, guide_of, hole_of
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.observe import Observer
@@ -92,29 +92,25 @@ class Unmasker:
         results: list[Tensor] = []
         start, count = 0, len(inputs[0])
         while start < count:
+            size = min(self.batch, count - start)  # another thread may halve the batch meanwhile
             try:
-                with self._autocast():
-                    results.append(network(*(self._to_device(x[start : start + self.batch]) for x in inputs)).cpu())
+                with autocast(self.device, self.dtype):
+                    results.append(network(*(self._to_device(x[start : start + size]) for x in inputs)).cpu())
             except torch.OutOfMemoryError as error:
-                if self.batch == 1:
+                if size == 1:
                     raise DeviceError(f"--device {self.device}: no memory left for a single face; try --device cpu") from error
-                self.batch = max(1, min(self.batch, count - start) // 2)
+                self.batch = min(self.batch, size // 2)
                 log.warning("%s ran out of memory, going on with batches of %d faces", self.device, self.batch)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
                 continue
-            start += len(results[-1])
+            start += size
         return torch.cat(results)
 
     def _to_device(self, values: Tensor) -> Tensor:
         # A picture crosses the bus as bytes and is already channels-last, since it comes from (S, S, 3) arrays.
         values = values.to(self.device, non_blocking=True)
         return values.float() / 255 if values.dtype == torch.uint8 else values
-
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        if self.dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.dtype)
 
 
 def _images(images: Sequence[ByteArray]) -> Tensor:
