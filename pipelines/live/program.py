@@ -181,7 +181,8 @@ class _Session:
         live, source = self._live, self._source
         if live.stats is not None:
             self._stats = stack.enter_context(Stats.open(live.stats, live.stats_every, overwrite=self._config.overwrite))
-        if live.window:
+        outputs = stack.enter_context(closing(ticking(self._chain.outputs(self._before_side), _TICK, stop=self._stop)))
+        if live.window:  # gone before the chain, which may wait for a stream that is silent
             from vidunmask.pipelines.live.window import Window
 
             height, width = source.info.display_size
@@ -189,7 +190,6 @@ class _Session:
             size = round(height * factor), round(width * factor)
             self._window = Window(f"vidunmask: {source.name}", (size[0] + strip_height(size[1], size[0]), size[1]))
             stack.callback(self._window.close)
-        outputs = stack.enter_context(closing(ticking(self._chain.outputs(self._before_side), _TICK, stop=self._stop)))
         looked = said = time.monotonic()
         for output in outputs:
             now = time.monotonic()

@@ -15,6 +15,7 @@ import pytest
 from vidunmask.errors import InputError, OutputError
 from vidunmask.pipelines.build import build
 from vidunmask.pipelines.config import Config
+from vidunmask.pipelines.live import window
 from vidunmask.pipelines.live.config import LiveConfig
 from vidunmask.pipelines.live.pace import Stats
 from vidunmask.pipelines.live.program import run
@@ -154,6 +155,30 @@ def test_figures_that_fail_end_only_a_run_that_has_nothing_else(clip, tmp_path, 
     with pytest.raises(OutputError, match="the disk is full"):
         run(live, config, parts=parts)
     assert not beside or times_of(tmp_path / "out.mp4")[-1] > 0.2
+
+
+def test_the_window_is_gone_as_soon_as_the_viewer_quits(clip, config, parts, monkeypatch):
+    at_work = []
+
+    class Viewer:
+        closed = False
+
+        def __init__(self, title, size):
+            self.pictures = 0
+
+        def show(self, picture):
+            self.pictures += 1
+
+        def keys(self):
+            return ["q"] if self.pictures > 3 else []
+
+        def close(self):
+            at_work.extend(thread for thread in threading.enumerate() if thread.name == "vidunmask-flow")
+
+    monkeypatch.setattr(window, "check_display", lambda: None)
+    monkeypatch.setattr(window, "Window", Viewer)
+    assert "stopped by the viewer" in str(run(LiveConfig(source=str(clip), loop=True), config, parts=parts))
+    assert at_work  # and may be waiting for a stream that is silent
 
 
 def test_a_target_that_cannot_be_is_known_before_the_networks_are_loaded(clip, tmp_path, config):
