@@ -6,6 +6,8 @@ import pytest
 
 from tests.stages.drawn_faces import DiscDetector, frame_with
 from vidunmask.detectors import Landmarks
+from vidunmask.detectors._crew import Crew
+from vidunmask.stages import detect as stage
 from vidunmask.stages.detect import FaceFinder, detect
 from vidunmask.types import Frame
 
@@ -92,6 +94,16 @@ def test_no_more_frames_are_held_than_look_back() -> None:
     returned = sum(len(finder.step(frame_with([], i))) for i in range(40))
     assert returned == 36
     assert len(finder.flush()) == 4
+
+
+def test_large_frames_are_not_held_to_search_them_ahead(monkeypatch) -> None:
+    frames = [frame_with([(100, 90, 20)], i) for i in range(40)]
+    monkeypatch.setattr(stage, "_HELD_BYTES", 4 * frames[0].nbytes)
+    source = iter(frames)
+    seen = detect(source, Crew(DiscDetector, 2), every=15, look_back=0)
+    assert next(seen).frame is frames[0]
+    assert next(source) is frames[5]  # after the one that is done and four more
+    assert all(len(item.faces) == 1 for item in seen)
 
 
 def test_a_face_that_leaves_is_not_followed_any_more() -> None:

@@ -37,7 +37,7 @@ _DRAW = 0.2  # share of the way that a face followed by the flow goes to the det
 _DRAW_FAR = 0.35  # and where the detector sees it elsewhere
 _BELIEF = 0.2  # share of a frame's trust in that of the face: a single frame of a profile may seem sure and be wrong
 _DOUBT = 0.6  # and where it is less: a head that begins to turn is turned before its landmarks go astray
-_HELD_BYTES = 128 << 20  # frames held back to follow faces into, whatever their number
+_HELD_BYTES = 128 << 20  # of frames held back to follow faces into, and again of frames to come, whatever their number
 
 
 def detect(
@@ -65,7 +65,7 @@ def detect(
     with closing(finder):
         for frame in frames:
             ahead.append(frame)
-            if len(ahead) > finder.foresight:
+            if len(ahead) > min(finder.foresight, _HELD_BYTES // max(frame.nbytes, 1)):
                 yield from finder.step(ahead.popleft(), ahead)
         while ahead:
             yield from finder.step(ahead.popleft(), ahead)
