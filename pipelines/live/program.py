@@ -181,7 +181,9 @@ class _Session:
         live, source = self._live, self._source
         if live.stats is not None:
             self._stats = stack.enter_context(Stats.open(live.stats, live.stats_every, overwrite=self._config.overwrite))
-        outputs = stack.enter_context(closing(ticking(self._chain.outputs(self._before_side), _TICK, stop=self._stop)))
+        # What it was before is kept of every picture: in a pause the viewer may ask for that of the one that stands.
+        chain = self._chain.outputs(lambda: _SHOWN_SIDE if live.window else 0)
+        outputs = stack.enter_context(closing(ticking(chain, _TICK, stop=self._stop)))
         if live.window:  # gone before the chain, which may wait for a stream that is silent
             from vidunmask.pipelines.live.window import Window
 
@@ -277,9 +279,6 @@ class _Session:
         self._chain.change(level)
 
     # What is shown
-
-    def _before_side(self) -> int:
-        return _SHOWN_SIDE if self._window is not None and self._view.needs_before else 0
 
     def _show(self, output: Output) -> None:
         self._sinks.push(output.frame)

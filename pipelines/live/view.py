@@ -35,11 +35,6 @@ class View:
     paused: bool = False
     help: bool = False
 
-    @property
-    def needs_before(self) -> bool:
-        """Whether the pictures are needed as they were captured."""
-        return self.before or self.split
-
 
 @dataclass(frozen=True, slots=True)
 class Figures:

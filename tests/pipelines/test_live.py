@@ -157,27 +157,47 @@ def test_figures_that_fail_end_only_a_run_that_has_nothing_else(clip, tmp_path, 
     assert not beside or times_of(tmp_path / "out.mp4")[-1] > 0.2
 
 
+class Viewer:
+    """Stands in for the window; presses a key whenever another picture has been shown."""
+
+    closed = False
+
+    def __init__(self, keys):
+        self._keys = iter(keys)
+        self.pictures, self._answered = [], 0
+
+    def show(self, picture):
+        self.pictures.append(picture)
+
+    def keys(self):
+        fresh, self._answered = len(self.pictures) > self._answered, len(self.pictures)
+        return [next(self._keys)] if fresh else []
+
+    def close(self):
+        pass
+
+    def watch(self, clip, config, parts, monkeypatch):
+        monkeypatch.setattr(window, "check_display", lambda: None)
+        monkeypatch.setattr(window, "Window", lambda title, size: self)
+        return run(LiveConfig(source=str(clip), loop=True), config, parts=parts)
+
+
+def test_a_picture_that_stands_can_be_compared_with_what_it_was_before(clip, config, parts, monkeypatch):
+    from vidunmask.pipelines.live import program
+
+    shown = []
+    compose = program.compose
+    monkeypatch.setattr(program, "compose", lambda *what: shown.append((what[1], what[2].before)) or compose(*what))
+    Viewer(" bq").watch(clip, config, parts, monkeypatch)  # a pause comes first
+    assert [asked for _, asked in shown][-1]
+    assert all(before is not None for before, _ in shown)
+
+
 def test_the_window_is_gone_as_soon_as_the_viewer_quits(clip, config, parts, monkeypatch):
     at_work = []
-
-    class Viewer:
-        closed = False
-
-        def __init__(self, title, size):
-            self.pictures = 0
-
-        def show(self, picture):
-            self.pictures += 1
-
-        def keys(self):
-            return ["q"] if self.pictures > 3 else []
-
-        def close(self):
-            at_work.extend(thread for thread in threading.enumerate() if thread.name == "vidunmask-flow")
-
-    monkeypatch.setattr(window, "check_display", lambda: None)
-    monkeypatch.setattr(window, "Window", Viewer)
-    assert "stopped by the viewer" in str(run(LiveConfig(source=str(clip), loop=True), config, parts=parts))
+    viewer = Viewer("hhhq")
+    viewer.close = lambda: at_work.extend(thread for thread in threading.enumerate() if thread.name == "vidunmask-flow")
+    assert "stopped by the viewer" in str(viewer.watch(clip, config, parts, monkeypatch))
     assert at_work  # and may be waiting for a stream that is silent
 
 
