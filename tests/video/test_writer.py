@@ -173,6 +173,8 @@ def test_hdr10_metadata_is_kept(tmp_path: Path, codec: str) -> None:
     assert before.mastering_display is not None
     copy_clip(source, tmp_path / "out.mp4", preset="12" if codec == "libsvtav1" else "ultrafast")
     assert info_of(tmp_path / "out.mp4").hdr == before
+    _, writer = copy_clip(source, tmp_path / "out.mkv", codec="ffv1")
+    assert ["HDR10" in warning for warning in writer.warnings] == [True]
 
 
 @pytest.mark.parametrize("pix_fmt", LOSSLESS_FORMATS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,8 @@ def verify(written: Path, target: Path, like: VideoInfo, expected: Expected, war
         warnings.append(f"the sample aspect ratio {like.sample_aspect} is lost: this container or codec cannot hold it")
     if (info.native_to_display != like.native_to_display).any() and info.display_matrix != like.display_matrix:
         warnings.append("the rotation of the picture is lost: this container cannot hold it")
+    if any(had and not has for had, has in zip(astuple(like.hdr), astuple(info.hdr), strict=True)):
+        warnings.append(f"HDR10's metadata are lost: the encoder of {info.codec} writes none")
     if expected.chapters and not found.chapters:
         warnings.append(f"{expected.chapters} chapters were left out: this container cannot hold them")
     if lost := _lost_tags(expected, found):
