@@ -235,6 +235,9 @@ def test_transparency_of_webm_is_kept(tmp_path: Path, suffix: str) -> None:
     _, writer = copy_clip(source, tmp_path / f"out{suffix}", preset="5")
     assert info_of(source).pix_fmt == info_of(tmp_path / f"out{suffix}").pix_fmt == "yuva420p"
     assert writer.warnings == []
+    _, writer = copy_clip(source, tmp_path / "out.mp4", **FAST)
+    assert len(writer.warnings) == 1
+    assert "loses transparency" in writer.warnings[0]
 
 
 def test_transparency_that_is_lost_is_named(tmp_path: Path) -> None:

@@ -246,6 +246,8 @@ def _plan(
     """The plan for one encoder. Raises `UsageError` for an option that it does not have."""
     warnings: tuple[str, ...] = ()
     formats = [f.name for f in av.Codec(name, "w").video_formats or ()]
+    if name.startswith("libvpx") and container not in ("webm", "mkv"):  # which alone have a place for transparency
+        formats = [each for each in formats if not each.startswith(("yuva", "gbrap"))]
     if pix_fmt is not None:
         if not _is_format(pix_fmt) or (formats and pix_fmt not in formats):
             raise UsageError(f"--pix-fmt {pix_fmt}: {name} takes {', '.join(formats)}")

@@ -19,7 +19,7 @@ from vidunmask.video.animations import loop_options, palettised
 from vidunmask.video.encoders import EncoderPlan, colour_of, configure, plan_encoder
 from vidunmask.video.info import Colour, VideoInfo
 from vidunmask.video.reader import ffmpeg_name
-from vidunmask.video.streams import StreamCopier, stream_metadata
+from vidunmask.video.streams import StreamCopier, clean_metadata, stream_metadata
 from vidunmask.video.verify import Expected, count_stream_tags, verify
 
 _DEFAULT = 1  # AV_DISPOSITION_DEFAULT
@@ -141,7 +141,8 @@ class VideoWriter:
         stream = self._output.add_stream(self.plan.name, rate=like.average_rate or 25)
         configure(stream.codec_context, self.plan, like, time_base)
         stream.time_base = 1 / like.average_rate if self._format == "avi" and like.average_rate else time_base
-        stream.metadata.update(stream_metadata(like.metadata, self._format))
+        own = clean_metadata(like.metadata, {"alpha_mode"})  # which the muxer says anew
+        stream.metadata.update(stream_metadata(own, self._format))
         # QuickTime's muxer makes the first video the default one where none is: not always the one that is shown and edited.
         several = sum(other.kind == "video" and not other.is_cover for other in like.streams) > 1
         stream.disposition = like.disposition | (_DEFAULT if several else 0)
