@@ -26,6 +26,7 @@ from vidunmask.pipelines.live.view import Figures, View, compose, strip_height
 from vidunmask.pipelines.report import Stopwatch
 from vidunmask.types import ByteArray
 from vidunmask.video.camera import Mode, file_of, open_source
+from vidunmask.video.info import VideoInfo
 from vidunmask.video.live import LiveSource
 from vidunmask.video.pixels import Preview
 
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _ENDED = "the source ended"
 _TICK = 0.02  # seconds after which the window is looked after even where no picture has come
+_FASTEST = 240  # pictures a second that a source may promise
 _SHOWN_SIDE = 1280  # longer side of the window's picture in pixels; larger ones are shown smaller
 
 
@@ -118,8 +120,9 @@ def _check_files(live: LiveConfig, config: Config) -> None:
     weights = {"--segmenter": config.segmenter, "--inpainter": config.inpainter}
     read = {"--source": source, **{flag: Path(name) for flag, name in weights.items() if Path(name).is_file()}}
     checks.apart({"--record": live.record, "--stats": live.stats, "--stream": playlist}, read)
-    if source is not None and playlist is not None and _is_part(source, playlist):
-        raise UsageError(f"--stream {playlist}: its parts would replace the source {source}; choose another name")
+    for flag, path in {**read, "--record": live.record, "--stats": live.stats}.items():
+        if playlist is not None and path is not None and _is_part(path, playlist):
+            raise UsageError(f"--stream {playlist}: its parts would replace {path} of {flag}; choose another name")
     if live.stats is not None:
         checks.free("--stats", live.stats, overwrite=config.overwrite)
     if playlist is not None:
@@ -132,6 +135,16 @@ def _is_part(path: Path, playlist: Path) -> bool:
     """Whether FFmpeg would give a part of a playlist that path: the playlist's own name with a number behind."""
     named = re.fullmatch(rf"{re.escape(playlist.stem)}\d+\.ts", path.name)
     return named is not None and checks.same(path.parent, playlist.parent)
+
+
+def as_sent(source: VideoInfo) -> VideoInfo:
+    """What recordings and streams of a source are like: H.264 wherever the file holds it, at the rate that it promises.
+
+    Of a stream whose times are irregular FFmpeg promises one picture for each of the clock's ticks, such as 1000 a second, and
+    an encoder would repeat its pictures until there are so many.
+    """
+    rate = source.average_rate
+    return replace(source, codec="h264", average_rate=rate if rate is not None and rate <= _FASTEST else None)
 
 
 class _Session:
@@ -157,7 +170,7 @@ class _Session:
         self._stats: Stats | None = None
         self._last: Output | None = None
         self._why = _ENDED
-        like = replace(source.info, codec="h264")  # as recordings are wherever the file holds it
+        like = as_sent(source.info)
         self._view = View(split=live.split, overlay=live.overlay)
         self._controls = Controls(self._view, sinks, like, config, live.folder)
         # Targets and encoders that will not do are known before the networks are loaded.

@@ -34,6 +34,14 @@ def test_a_playlist_and_its_parts_are_replaced_only_where_that_is_asked_for(tmp_
     assert cli.main(arguments) == 3
 
 
+@pytest.mark.parametrize("flag", ["--source", "--record", "--stats"])
+def test_no_other_file_is_named_like_a_part_of_the_playlist(capsys, flag):
+    source = [] if flag == "--source" else ["--source", "talk.mp4"]
+    arguments = ["live", "--no-window", *source, "--stream", "live.m3u8", flag, "live3.ts"]
+    assert cli.main(arguments) == 2
+    assert f"its parts would replace live3.ts of {flag}" in capsys.readouterr().err
+
+
 def test_a_playlist_needs_its_folder(capsys):
     assert cli.main(["live", "--no-window", "--source", "talk.mp4", "--stream", "nowhere/live.m3u8"]) == 4
     assert "--stream nowhere/live.m3u8: name a file in a folder that exists" in capsys.readouterr().err

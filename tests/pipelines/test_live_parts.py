@@ -20,6 +20,7 @@ from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.live.config import LiveConfig, rate_of, size_of
 from vidunmask.pipelines.live.network import stream_options
 from vidunmask.pipelines.live.pace import Governor, Latencies, Meter, Pace, Stats, levels
+from vidunmask.pipelines.live.program import as_sent
 from vidunmask.pipelines.live.sinks import Recorder, Sinks, VirtualCamera, fresh_name
 from vidunmask.pipelines.live.view import Figures, View, compose, strip_height
 from vidunmask.types import Fill
@@ -291,7 +292,7 @@ def test_after_a_pause_there_is_one_line_of_figures_and_not_one_for_each_that_is
 
 
 @pytest.mark.parametrize("suffix", ["gif", "apng", "webm", "mp4"])
-def test_recordings_may_be_of_any_kind_and_nothing_is_said_of_a_codec_that_no_camera_has(tmp_path, suffix, clip):
+def test_recordings_may_be_of_any_kind(tmp_path, suffix, clip):
     with VideoReader(clip) as reader:
         like = replace(reader.info, path="", size=(48, 64), display_size=(48, 64), streams=(), codec="h264")
     recorder = Recorder(tmp_path / f"out.{suffix}", like, Config())
@@ -299,6 +300,13 @@ def test_recordings_may_be_of_any_kind_and_nothing_is_said_of_a_codec_that_no_ca
         frame = as_frame(native(picture(48, 64, shift=number), "yuv420p"))
         recorder.push(replace(frame, index=number, pts=number))
     assert recorder.close().startswith(f"{tmp_path / f'out.{suffix}'}: 3 pictures")
+
+
+@pytest.mark.parametrize(("promised", "sent"), [(25, 25), (240, 240), (1000, None), (None, None)])
+def test_a_rate_that_is_a_clock_is_not_sent_at(clip, promised, sent):
+    with VideoReader(clip) as reader:
+        info = as_sent(replace(reader.info, average_rate=promised and Fraction(promised)))
+    assert (info.average_rate, info.codec) == (sent, "h264")
 
 
 def test_a_virtual_camera_gets_the_pictures_and_its_absence_is_explained(monkeypatch):
