@@ -16,6 +16,7 @@ from tests.video.clips import FAST, copy_clip, feathered_disc, info_of, other_pa
 from vidunmask.errors import DeviceError, OutputError, UsageError
 from vidunmask.types import Frame
 from vidunmask.video import pixels
+from vidunmask.video.info import BOTTOM_FIRST, TOP_FIRST
 from vidunmask.video.orientation import matrix_of_exif
 from vidunmask.video.reader import VideoReader
 from vidunmask.video.writer import VideoWriter
@@ -247,13 +248,23 @@ def test_transparency_that_is_lost_is_named(tmp_path: Path) -> None:
     assert info_of(tmp_path / "out.mp4").pix_fmt == "yuv422p"
 
 
-def test_interlaced_video_stays_interlaced(tmp_path: Path) -> None:
-    source = tmp_path / "in.mkv"
-    write_clip(source, frames=4, size=(64, 64), options={"crf": "20", "preset": "ultrafast", "x264-params": "tff=1"})
-    info = info_of(source)
-    assert info.interlaced
-    copy_clip(source, tmp_path / "out.mkv", **FAST)
-    assert info_of(tmp_path / "out.mkv").field_order == info.field_order
+@pytest.mark.parametrize(("first", "order"), [("tff", TOP_FIRST), ("bff", BOTTOM_FIRST)])
+@pytest.mark.parametrize("suffix", [".mkv", ".ts"])
+def test_interlaced_video_stays_interlaced(tmp_path: Path, first: str, order: int, suffix: str) -> None:
+    source = tmp_path / f"in{suffix}"
+    write_clip(source, frames=4, size=(64, 64), options={"crf": "20", "preset": "ultrafast", "x264-params": f"{first}=1"})
+    assert info_of(source).field_order == order
+    copy_clip(source, tmp_path / f"out{suffix}", **FAST)
+    assert info_of(tmp_path / f"out{suffix}").field_order == order
+    _, writer = copy_clip(source, tmp_path / "hevc.ts", codec="hevc", **FAST)
+    assert any("interlaced" in warning for warning in writer.warnings)
+
+
+def test_dv_is_interlaced_though_its_file_does_not_say_so(tmp_path: Path) -> None:
+    write_clip(tmp_path / "in.avi", frames=2, size=(576, 720), codec="dvvideo", time_base=Fraction(1, 25))
+    _, writer = copy_clip(tmp_path / "in.avi", tmp_path / "out.mkv", **FAST)
+    assert not any("interlaced" in warning for warning in writer.warnings)
+    assert info_of(tmp_path / "in.avi").field_order == info_of(tmp_path / "out.mkv").field_order == BOTTOM_FIRST
 
 
 def _fail(source: Path, target: Path, error: type[BaseException], *, overwrite: bool = False) -> None:

@@ -19,7 +19,7 @@ from vidunmask.video.colour import RANGE_FULL, RANGE_LIMITED, SPACE_709, SPACE_R
 from vidunmask.video.dialects import dialect_of, is_hardware
 from vidunmask.video.formats import best_format, layout_of, nearest_supported
 from vidunmask.video.index import SpanError, scan
-from vidunmask.video.info import Colour, VideoInfo
+from vidunmask.video.info import BOTTOM_FIRST, Colour, VideoInfo
 
 FRAME_DURATION_FLAG = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame of a variable rate keeps its length
 _INTERLACED_FLAGS = (1 << 18) | (1 << 29)  # AV_CODEC_FLAG_INTERLACED_DCT, _ME
@@ -276,13 +276,13 @@ def _plan(
     if preset is not None or dialect.preset is not None:
         options[dialect.preset_key] = dialect.speed(preset or dialect.preset or "", name)
     flags = FRAME_DURATION_FLAG | (2 if quality is not None else 0)  # AV_CODEC_FLAG_QSCALE
-    if like.interlaced and name in ("libx264", "mpeg2video", "mpeg4"):
+    if like.interlaced and name in ("libx264", "mpeg2video", "mpeg4", "prores_ks"):
         flags |= _INTERLACED_FLAGS
     if container in _ONLY_ORDERED:
         options["bf"] = "0"
     if name in ("libx264", "libx264rgb") and options["preset"] not in _WITHOUT_MBTREE and _has_avx512():
         options["x264-params"] = "asm=AVX2"
-    _add_hdr(name, options, like)
+    _add_params(name, options, like)
     return EncoderPlan(name, chosen, options, quality, flags, warnings, _tick(name, like))
 
 
@@ -321,14 +321,15 @@ def _has_avx512() -> bool:
     return cv2.checkHardwareSupport(_CV_AVX512_SKX)
 
 
-def _add_hdr(name: str, options: dict[str, str], like: VideoInfo) -> None:
-    """HDR10 metadata where the encoder takes it as text; PyAV has no way to attach it as side data."""
+def _add_params(name: str, options: dict[str, str], like: VideoInfo) -> None:
+    """HDR10 metadata, which PyAV has no way to attach as side data, and the order of fields, for encoders that take text."""
     display, light = like.hdr.mastering_display, like.hdr.content_light
     params: list[str] = []
     if name == "libx265":
         params += [f"master-display={display}"] if display else []
         params += [f"max-cll={light}"] if light else []
     elif name == "libx264":
+        params += ["bff=1"] if like.field_order == BOTTOM_FIRST else []  # which x264 says of the first frame, or top
         params += [f"mastering-display={display}"] if display else []
         params += [f"cll={light}"] if light else []
     elif name == "libsvtav1":

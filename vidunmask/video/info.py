@@ -8,6 +8,8 @@ from fractions import Fraction
 
 from vidunmask.types import FloatArray
 
+TOP_FIRST, BOTTOM_FIRST = 2, 3  # AVFieldOrder
+
 
 @dataclass(frozen=True, slots=True)
 class Colour:
@@ -80,7 +82,7 @@ class VideoInfo:
     @property
     def interlaced(self) -> bool:
         """Whether the stream is tagged as interlaced."""
-        return self.field_order >= 2
+        return self.field_order >= TOP_FIRST
 
 
 def parse_mastering_display(data: bytes) -> str | None:

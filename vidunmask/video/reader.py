@@ -20,6 +20,8 @@ from vidunmask.errors import InputError
 from vidunmask.types import Frame
 from vidunmask.video.formats import nearest_supported
 from vidunmask.video.info import (
+    BOTTOM_FIRST,
+    TOP_FIRST,
     Colour,
     HdrMetadata,
     StreamInfo,
@@ -258,6 +260,9 @@ class VideoReader:
             duration = stream.duration * self._time_base
         elif self._container.duration is not None:
             duration = Fraction(self._container.duration, 1_000_000)
+        field_order = int(getattr(context, "field_order", 0))
+        if not field_order and first.interlaced_frame:  # as in DV, which is lower field first (IEC 61834-2)
+            field_order = BOTTOM_FIRST if _codec(stream) == "dvvideo" else TOP_FIRST
         return VideoInfo(
             path=self._path,
             container=self._container.format.name,
@@ -284,7 +289,7 @@ class VideoReader:
             frames=stream.frames or None,
             duration=duration if duration and duration > 0 else None,
             bit_rate=context.bit_rate or self._container.bit_rate or None,
-            field_order=int(getattr(context, "field_order", 0)),
+            field_order=field_order,
             streams=tuple(_stream_info(other) for other in self._container.streams),
             metadata=dict(stream.metadata),
             disposition=int(stream.disposition),

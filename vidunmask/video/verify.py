@@ -65,6 +65,8 @@ def verify(written: Path, target: Path, like: VideoInfo, expected: Expected, war
         warnings.append(f"the sample aspect ratio {like.sample_aspect} is lost: this container or codec cannot hold it")
     if (info.native_to_display != like.native_to_display).any() and info.display_matrix != like.display_matrix:
         warnings.append("the rotation of the picture is lost: this container cannot hold it")
+    if like.interlaced and not info.interlaced:
+        warnings.append(f"the picture is interlaced, and the encoder of {info.codec} does not say so")
     if any(had and not has for had, has in zip(astuple(like.hdr), astuple(info.hdr), strict=True)):
         warnings.append(f"HDR10's metadata are lost: the encoder of {info.codec} writes none")
     if expected.chapters and not found.chapters:
