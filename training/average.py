@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vidunmask.errors import UsageError, VidunmaskError, WeightsError
+from vidunmask.errors import UsageError, WeightsError
 from vidunmask.networks import weights
+from vidunmask.training import ending
 
 
 def average(files: Sequence[str | Path], out: Path, *, shares: Sequence[float] | None = None, store: str = "float16") -> str:
@@ -77,7 +78,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except VidunmaskError as error:
-        raise SystemExit(f"error: {error}") from None
+    ending.run(main)

@@ -20,14 +20,14 @@ class Clock:
         self.start, self.start_images = time.monotonic(), images
         self.waited = 0.0  # seconds spent on waiting for data
         self._last = (self.start, images, 0.0)  # when a line was last written, at how many images, waited till then
-        self.interrupted = False
+        self.interrupted = 0  # the signal by which somebody wants an end
         self._before: dict[int, Any] = {}  # what signals did before
 
     def listen(self) -> None:
         """Lets Ctrl-C, SIGTERM and a closed terminal end the run after the step in hand, with a checkpoint."""
 
         def stop(number: int, frame: FrameType | None) -> None:
-            self.interrupted = True
+            self.interrupted = number
 
         numbers = [signal.SIGINT, signal.SIGTERM]
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # ignored under nohup
@@ -45,8 +45,8 @@ class Clock:
     def over(self) -> bool:
         """Whether a budget is spent or somebody wants an end."""
         if self.paced:
-            return self.interrupted or self.progress >= 1
-        return self.images >= self.total_images or self.interrupted or self.elapsed >= 60 * self.minutes
+            return self.interrupted > 0 or self.progress >= 1
+        return self.images >= self.total_images or self.interrupted > 0 or self.elapsed >= 60 * self.minutes
 
     @property
     def progress(self) -> float:

@@ -18,6 +18,7 @@ from torch import nn
 
 from vidunmask.errors import UsageError
 from vidunmask.networks import weights
+from vidunmask.networks.looks import SecondLook
 from vidunmask.training import inpainter
 from vidunmask.training.curves import Curve, draw_curves
 from vidunmask.training.evaluation.fills import Judges
@@ -26,7 +27,6 @@ from vidunmask.training.pack import open_pack
 from vidunmask.training.scores import Score, score
 from vidunmask.training.sizes import add_size, check_size
 
-INTERRUPTED = 130  # exit code, as the shells have it
 FIXED = ("pack", "run", "preset", "size", "images", "seed", "export")  # options that a comparison sets itself
 FAILED = "failed.json"  # in the folder of a training that came to nothing: why
 
@@ -83,7 +83,9 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         "camera": options.camera,
         "turned": options.turned,
         "limit": options.limit,
-        "masked": "within the photo",  # entries measured by what lies beyond its edge too do not compare
+        # Entries measured by what lies beyond the photo's edge too, or with masks that were looked for once, do not compare.
+        "masked": "within the photo",
+        "masks": "looked for again where in doubt",
     }
 
 
@@ -164,7 +166,7 @@ def measure(options: argparse.Namespace, network: nn.Module, judges: Judges) -> 
     """Figures of a network on the faces and under the masks that all entries are measured with."""
     return score(
         network,
-        weights.load(options.segmenter, kind="segmenter"),
+        SecondLook(weights.load(options.segmenter, kind="segmenter")),  # as the program uses it
         open_pack(options.pack, "val"),
         Masks(camera=options.camera, occlusion=0.0, held_out=options.held_out_templates),
         size=options.size,

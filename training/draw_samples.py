@@ -149,8 +149,8 @@ class SampleMaker:
                 "key": face.key,
                 "photo": face.row["file"],
                 "split": face.row["split"],
-                "tier": face.row.get("tier") or "A",
-                "source": face.row.get("source") or "",
+                "tier": face.row["tier"],
+                "source": face.row["source"],
                 "kind": kind,
                 "seed": seed,  # of the group of faces whose masks were drawn together, and the place in it
                 "place": i,

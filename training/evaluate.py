@@ -18,7 +18,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from vidunmask.errors import OutputError, UsageError, VidunmaskError, WeightsError
+from vidunmask.errors import OutputError, UsageError, WeightsError
+from vidunmask.training import ending
 
 if TYPE_CHECKING:
     from vidunmask.training.evaluation.fills import Judges
@@ -316,7 +317,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except VidunmaskError as error:
-        raise SystemExit(f"error: {error}") from None
+    ending.run(main)

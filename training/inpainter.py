@@ -21,14 +21,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidunmask.errors import UsageError, VidunmaskError, WeightsError
+from vidunmask.errors import UsageError, WeightsError
 from vidunmask.networks import weights
 from vidunmask.networks.precision import autocast, choose_dtype
-from vidunmask.training import losses, methods, metrics
+from vidunmask.training import ending, losses, methods, metrics
 from vidunmask.training.completion import Completion, Trainable
 from vidunmask.training.distributed import Team
 from vidunmask.training.feed import Prepare, hold
-from vidunmask.training.loop import Average, Run, add_options, check_options, export, log_to, start_from
+from vidunmask.training.loop import (
+    Average,
+    Run,
+    add_options,
+    check_least,
+    check_options,
+    check_shares,
+    export,
+    log_to,
+    start_from,
+)
 from vidunmask.training.masked_faces import KINDS, MaskSynthesizer
 from vidunmask.training.objectives import Objective, Supervision, Target
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
@@ -88,9 +98,11 @@ def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
 
     Raises UsageError for an option that it does not have or that cannot be used.
     """
-    for name in ("jitter", "bend", "grow"):
-        if getattr(options, name) < 0:
-            raise UsageError(f"--{name} {getattr(options, name)}: must not be negative")
+    check_least(options, 0, "jitter", "bend", "grow")
+    check_least(options, 1, "critic_width")
+    check_shares(options, "camera", "close_ups")
+    if not 0 < options.feature_scale <= 1:
+        raise UsageError(f"--feature-scale {options.feature_scale}: must lie above 0 and not above 1")
     method = methods.method(options.network)
     arguments = method.arguments(options.preset, attention=not options.without_csam, size=options.size)
     for given in options.set:
@@ -256,8 +268,7 @@ def main(arguments: list[str] | None = None) -> Run:
     """Runs or resumes a training."""
     options = parse(arguments)
     check_size(options.size)
-    if not 0 <= options.camera <= 1:
-        raise UsageError(f"--camera {options.camera}: must lie from 0 to 1")
+    settings = arguments_of(options)
     team = Team(check_options(options))
     device = team.device
     dtype = choose_dtype(options.precision, device)
@@ -265,7 +276,6 @@ def main(arguments: list[str] | None = None) -> Run:
 
     # --- network and data ---------------------------------------------------------------------------------------------
     method = methods.method(options.network)
-    settings = arguments_of(options)
     network = weights.channels_last(method.build(settings).to(device))
     seen = sees_masks(network)
     layers = ("truth", "mask", "masked") if seen else ("truth", "mask")  # what is read of a dataset with stored masks
@@ -315,48 +325,45 @@ def main(arguments: list[str] | None = None) -> Run:
         return figures
 
     # --- the loop -----------------------------------------------------------------------------------------------------
-    for batch in run.batches(prepare):
-        rate = run.learning_rate(batch, epoch=len(train))
-        for group in (group for each in optimizers for group in each.param_groups):
-            group["lr"] = rate
+    with run:
+        for batch in run.batches(prepare):
+            rate = run.learning_rate(batch, epoch=len(train))
+            for group in (group for each in optimizers for group in each.param_groups):
+                group["lr"] = rate
 
-        truth, mask, shown, valid, box = batch.data
-        adversarial = objective.has_critics and run.position(batch) >= options.adversarial_from
+            truth, mask, shown, valid, box = batch.data
+            adversarial = objective.has_critics and run.position(batch) >= options.adversarial_from
 
-        with autocast(device, dtype):
-            made = forward(shown, mask)
-            judgement = objective.judge(made, Target(truth, mask, valid, box, batch.generator), adversarial=adversarial)
-        terms = dict(judgement.terms)
-        run.backward(judgement.total)
-
-        if adversarial:
             with autocast(device, dtype):
-                terms["critics"] = objective.criticise(judgement.pairs)
-            run.backward(terms["critics"])
-        if batch.last:
-            run.step(optimizer, network, wrapped=True, clip=1.0)
-            if adversarial:
-                run.step(critic_optimizer, objective.critics, wrapped=False)
-            average.update(network)
-        run.after(batch, terms, report)
+                made = forward(shown, mask)
+                judgement = objective.judge(made, Target(truth, mask, valid, box, batch.generator), adversarial=adversarial)
+            terms = dict(judgement.terms)
+            run.backward(judgement.total)
 
-    # --- the end ------------------------------------------------------------------------------------------------------
-    run.save()
-    figures = report() if team.first else {}
-    if options.export and team.first:
-        provenance = run.provenance(options, train, figures) | {
-            "losses": objective.weights,
-            "adversarial_from": options.adversarial_from,
-            "size": options.size,
-        }
-        made = {"kind": method.kind, "network": method.name, "arguments": settings, "provenance": provenance}
-        log(export(options.export, average, **made, store=options.store))
-    run.close()
+            if adversarial:
+                with autocast(device, dtype):
+                    terms["critics"] = objective.criticise(judgement.pairs)
+                run.backward(terms["critics"])
+            if batch.last:
+                run.step(optimizer, network, wrapped=True, clip=1.0)
+                if adversarial:
+                    run.step(critic_optimizer, objective.critics, wrapped=False)
+                average.update(network)
+            run.after(batch, terms, report)
+
+        # --- the end --------------------------------------------------------------------------------------------------
+        run.end()
+        figures = report() if team.first else {}
+        if options.export and team.first:
+            provenance = run.provenance(options, train, figures) | {
+                "losses": objective.weights,
+                "adversarial_from": options.adversarial_from,
+                "size": options.size,
+            }
+            made = {"kind": method.kind, "network": method.name, "arguments": settings, "provenance": provenance}
+            log(export(options.export, average, **made, store=options.store))
     return run
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (VidunmaskError, FloatingPointError) as error:
-        raise SystemExit(f"error: {error}") from None
+    ending.run(lambda: main().exit_code)

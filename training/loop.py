@@ -11,13 +11,16 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pickle import UnpicklingError
+from types import TracebackType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torchvision.utils import save_image
 
-from vidunmask.errors import UsageError, WeightsError
+from vidunmask.errors import OutputError, UsageError, WeightsError
 from vidunmask.networks import precision, weights
 from vidunmask.training.board import Board
 from vidunmask.training.clock import Clock
@@ -62,8 +65,15 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         state = {name: part.state_dict() for name, part in self.parts.items()}
         partial = self.path.with_suffix(".partial")
-        torch.save({"parts": state, "values": values}, partial)
-        partial.replace(self.path)
+        try:
+            torch.save({"parts": state, "values": values}, partial)
+            partial.replace(self.path)
+        except (OSError, RuntimeError) as error:  # torch calls a full disk an "unexpected pos"
+            partial.unlink(missing_ok=True)
+            raise OutputError(
+                f"{self.path}: cannot be written, perhaps for want of space ({str(error).splitlines()[0]}); "
+                "make room and run the same command again, the last checkpoint is as it was"
+            ) from error
 
     def load(self) -> dict[str, Any] | None:
         """Restores the parts and returns the values, or None where no checkpoint was written yet."""
@@ -71,6 +81,9 @@ class Checkpoint:
             return None
         try:
             stored = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, UnpicklingError) as error:
+            raise WeightsError(f"{self.path}: is damaged; delete it to begin anew, or name another --run") from error
+        try:
             for name, part in self.parts.items():
                 if name in stored["parts"]:
                     part.load_state_dict(stored["parts"][name])
@@ -124,10 +137,23 @@ class Run:
             Board(options.run / "tensorboard", images=self.clock.images) if options.tensorboard and team.first else None
         )
 
+    def __enter__(self) -> Run:
+        """From here on Ctrl-C, SIGTERM and SIGHUP end the run after the step in hand."""
+        self.clock.listen()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Ends what the run opened and leaves the other processes, who do not wait for one that failed."""
+        self.clock.close()
+        if self.board:
+            self.board.close()
+        if kind is None:
+            self.team.close()
+
     def batches(self, prepare: Prepare) -> Iterator[Batch]:
         """The batches to learn from until the budget is spent: ``--accumulate`` of them make a step.
 
-        All processes stop after the same step. Ctrl-C, SIGTERM and SIGHUP end the iteration after the step in hand.
+        All processes stop after the same step.
         """
         options, clock = self.options, self.clock
         ahead = options.ahead if options.ahead is not None else 2 if self.team.device.type == "cuda" else 0
@@ -142,7 +168,6 @@ class Run:
             ahead=ahead,
             together=options.together,
         )
-        clock.listen()
         clock.skip()
         with contextlib.closing(source):  # type: ignore[type-var]
             same: list[Batch] = []
@@ -251,12 +276,15 @@ class Run:
                 options=settings_of(self.options, self.team),
             )
 
-    def close(self) -> None:
-        """Ends what the run opened and leaves the other processes."""
-        if self.board:
-            self.board.close()
+    def end(self) -> None:
+        """Writes the last checkpoint. From here on signals end the program at once: nobody has to wait for the last figures."""
+        self.save()
         self.clock.close()
-        self.team.close()
+
+    @property
+    def exit_code(self) -> int:
+        """That of the program: 0, or as the shells have it of one that a signal has ended."""
+        return 128 + self.clock.interrupted if self.clock.interrupted else 0
 
     def provenance(self, options: argparse.Namespace, pack: Pack, figures: dict[str, float]) -> dict[str, Any]:
         """What the weights' file will say of how they were made."""
@@ -340,29 +368,44 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
     add("--store", choices=weights.STORED, default="float16", help="numbers of the exported file (default: %(default)s)")
 
 
+def check_least(options: argparse.Namespace, least: int, *names: str) -> None:
+    """Raises UsageError for an option that is given, and less."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not value >= least:  # which no comparison with "nan" is
+            must = f"be {least} or more" if least else "not be negative"
+            raise UsageError(f"--{name.replace('_', '-')} {value}: must {must}")
+
+
+def check_shares(options: argparse.Namespace, *names: str) -> None:
+    """Raises UsageError for an option that is no share of a whole."""
+    for name in names:
+        value = getattr(options, name)
+        if not 0 <= value <= 1:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: must lie from 0 to 1")
+
+
 def check_options(options: argparse.Namespace) -> torch.device:
     """Rejects options that cannot work, and returns the device."""
-    for name in ("batch", "images", "accumulate", "together", "log_every", "evaluate_every"):
-        if getattr(options, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: must be 1 or more")
+    check_least(options, 1, "batch", "images", "accumulate", "together", "log_every", "evaluate_every", "val_faces")
+    check_least(options, 0, "minutes", "cooldown", "seed", "ahead")
+    check_shares(options, "turn", "ema")
+    if not 0 < options.lr < float("inf"):
+        raise UsageError(f"--lr {options.lr}: must be a number above 0")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     parts = options.accumulate * processes
     if options.batch % parts:
         raise UsageError(f"--batch {options.batch}: cannot be shared equally by {parts} passes and processes; give a multiple")
-    if options.ahead is not None and options.ahead < 0:
-        raise UsageError(f"--ahead {options.ahead}: must not be negative")
     if options.pace and options.minutes >= 1e9:
         raise UsageError("--pace: needs --minutes, the time that the run is to take")
     if options.pace and processes > 1:
         raise UsageError(
             "--pace: the clocks of several processes differ, and with them the learning rates; give --images instead"
         )
-    if not 0 <= options.turn <= 1:
-        raise UsageError(f"--turn {options.turn}: must lie from 0 to 1")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: no CUDA device is available to torch; use --device cpu")
-    if options.device == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("--device mps: no such device is available to torch; use --device cpu")
+    kind, _, number = options.device.partition(":")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind, 0)
+    if not (number or "0").isdigit() or int(number or "0") >= there:
+        raise UsageError(f"--device {options.device}: is not available to torch on this machine; use --device cpu")
     torch.manual_seed(options.seed)
     device = torch.device(options.device)
     dtype = precision.choose_dtype(options.precision, device)
@@ -396,14 +439,19 @@ def export(
     store: str = "float16",
 ) -> str:
     """Writes the averaged weights, as numbers of ``store``, with their provenance; returns a line that says so."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = weights.save(
-        path,
-        average.network.state_dict(),
-        kind=kind,
-        network=network,
-        arguments=arguments,
-        provenance=json.loads(json.dumps(provenance, default=str)),
-        dtype=weights.STORED[store],
-    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest = weights.save(
+            path,
+            average.network.state_dict(),
+            kind=kind,
+            network=network,
+            arguments=arguments,
+            provenance=json.loads(json.dumps(provenance, default=str)),
+            dtype=weights.STORED[store],
+        )
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            f"--export {path}: cannot be written ({error}); make room or name another file, and run the same command again"
+        ) from error
     return f"exported {path} ({path.stat().st_size / 1e6:.1f} MB, sha256 {digest[:12]})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
@@ -104,10 +105,12 @@ class VGGFeatures(nn.Module):
             features = vgg16(weights=None).features
             try:
                 state = torch.load(weights, map_location="cpu", weights_only=True)
+                state = {key.removeprefix("features."): value for key, value in state.items() if "classifier" not in key}
+                features.load_state_dict(state)
             except OSError as error:
                 raise WeightsError(f"--vgg {weights}: cannot be read ({error})") from error
-            state = {key.removeprefix("features."): value.float() for key, value in state.items() if "classifier" not in key}
-            features.load_state_dict(state)
+            except (RuntimeError, EOFError, UnpicklingError) as error:
+                raise WeightsError(f"--vgg {weights}: holds no VGG-16 as torchvision saves it, or is damaged") from error
         layers = list(features.children())
         self.slices = nn.ModuleList(nn.Sequential(*layers[a:b]) for a, b in ((0, 4), (4, 9), (9, 16), (16, 23))[:blocks])
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))

@@ -17,7 +17,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidunmask import geometry
-from vidunmask.errors import InputError, VidunmaskError
-from vidunmask.training import align
+from vidunmask.errors import InputError, OutputError
+from vidunmask.training import align, ending
 from vidunmask.training.head_surface import fit_pose
 from vidunmask.training.shards import ShardImages
 from vidunmask.types import FloatArray
@@ -91,7 +91,10 @@ def open_pack(
         wanted &= table["kind"] != 0  # of masked_faces.KINDS: none
     rows = np.flatnonzero(wanted)
     if not len(rows):
-        raise InputError(f"{folder}: no faces of split {split!r} in tiers {tiers!r}; the pack has {len(images)} faces")
+        raise InputError(
+            f"{folder}: no faces of split {split!r} in tiers {tiers!r}; the pack has {len(images)} faces. More photos, an "
+            "images.csv that names the splits, or other --tiers help"
+        )
     return Pack(
         images=images,
         rows=rows,
@@ -256,73 +259,97 @@ class Order:
 def list_photos(folder: Path) -> list[dict[str, str]]:
     """The photos of a folder as rows ``file, split, tier, source``.
 
-    An ``images.csv`` with those columns is used where there is one; otherwise every picture below the folder counts, one in
-    twenty (by name) goes to ``val``, and the tier is ``A``.
+    An ``images.csv`` with those columns is used where there is one; without the last two the tier is ``A`` and the source
+    empty. Otherwise every picture below the folder counts, one in twenty (by name) goes to ``val``, of fewer the last one, and
+    the tier is ``A``. Raises InputError where there are no photos or a row says too little.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
     index = folder / "images.csv"
     if index.exists():
         with index.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            for name in ("file", "split"):
+                if not row.get(name):
+                    raise InputError(f"{index}: a row without {name!r}; the columns are file, split, tier, source")
+        return [{**row, "tier": row.get("tier") or "A", "source": row.get("source") or ""} for row in rows]
     endings = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in endings)
     if not files:
         raise InputError(f"{folder}: no photos found (jpg, png, webp or bmp)")
     return [
-        {"file": name, "split": "val" if i % 20 == 19 else "train", "tier": "A", "source": folder.name}
+        {"file": name, "split": "val" if i % 20 == min(19, len(files) - 1) else "train", "tier": "A", "source": folder.name}
         for i, name in enumerate(files)
     ]
 
 
 def build_pack(photos: Path, pack: Path, *, detector_name: str = "yunet") -> tuple[int, list[str]]:
-    """Finds and aligns one face in each photo and writes the pack; returns how many were kept and which photos had no face."""
+    """Finds and aligns one face in each photo and writes the pack; returns how many were kept and which photos had no face.
+
+    Raises InputError where no photo has one, OutputError where the pack cannot be written. What was there is replaced when all
+    is done.
+    """
     from tqdm import tqdm
 
     from vidunmask import detectors
 
     rows = list_photos(photos)
     detector = detectors.create(detector_name)
-    pack.mkdir(parents=True, exist_ok=True)
-    partial = pack / "images.partial.npy"
-    images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(rows), SIDE, SIDE, 3))
     kept: list[dict[str, str]] = []
     landmarks: list[FloatArray] = []
     transforms: list[FloatArray] = []
     sizes: list[tuple[int, int]] = []
     missed: list[str] = []
-    for row in tqdm(rows, unit="photo", desc="pack"):
-        picture = align.read_photo(photos / row["file"])
-        face = None if picture is None else align.find_face(picture, detector)
-        if face is None:
-            missed.append(row["file"])
-            continue
-        to_pack = geometry.align(face.points)
-        to_pack[:, 2] += MARGIN
-        images[len(kept)] = align.cut_out(face, to_pack, SIDE)
-        kept.append(row)
-        landmarks.append(geometry.apply(to_pack, face.points))
-        transforms.append(face.from_photo(to_pack))
-        sizes.append(face.photo_size)
-    images.flush()
-    if len(kept) < len(rows):
-        whole = np.lib.format.open_memmap(pack / "images.cut.npy", mode="w+", dtype=np.uint8, shape=(len(kept), SIDE, SIDE, 3))
-        for start in range(0, len(kept), 512):
-            whole[start : start + 512] = images[start : start + 512][: len(kept) - start]
-        whole.flush()
-        (pack / "images.cut.npy").replace(pack / "images.npy")
-        partial.unlink()
-    else:
-        partial.replace(pack / "images.npy")
-    np.savez(
-        pack / "faces.npz",
-        landmarks=np.asarray(landmarks, np.float32),
-        photo_to_pack=np.asarray(transforms, np.float32),
-        photo_size=np.asarray(sizes, np.int32),
-        photo=np.asarray([row["file"] for row in kept]),
-        split=np.asarray([row["split"] for row in kept]),
-        tier=np.asarray([row["tier"] for row in kept]),
-        source=np.asarray([row["source"] for row in kept]),
-    )
+    partial = {name: pack / f"{name}.partial" for name in ("images.npy", "faces.npz")}
+    try:
+        pack.mkdir(parents=True, exist_ok=True)
+        with partial["images.npy"].open("wb") as file:
+            _write_header(file, 0)
+            for row in tqdm(rows, unit="photo", desc="pack"):
+                picture = align.read_photo(photos / row["file"])
+                face = None if picture is None else align.find_face(picture, detector)
+                if face is None:
+                    missed.append(row["file"])
+                    continue
+                to_pack = geometry.align(face.points)
+                to_pack[:, 2] += MARGIN
+                file.write(align.cut_out(face, to_pack, SIDE).tobytes())
+                kept.append(row)
+                landmarks.append(geometry.apply(to_pack, face.points))
+                transforms.append(face.from_photo(to_pack))
+                sizes.append(face.photo_size)
+            file.seek(0)
+            _write_header(file, len(kept))
+        if not kept:
+            raise InputError(f"{photos}: none of {len(rows)} photos gave a face")
+        with partial["faces.npz"].open("wb") as file:
+            np.savez(
+                file,
+                landmarks=np.asarray(landmarks, np.float32),
+                photo_to_pack=np.asarray(transforms, np.float32),
+                photo_size=np.asarray(sizes, np.int32),
+                photo=np.asarray([row["file"] for row in kept]),
+                split=np.asarray([row["split"] for row in kept]),
+                tier=np.asarray([row["tier"] for row in kept]),
+                source=np.asarray([row["source"] for row in kept]),
+            )
+        (pack / "faces.npz").unlink(missing_ok=True)  # must never stand beside other images
+        for name, path in partial.items():
+            path.replace(pack / name)
+    except OSError as error:
+        raise OutputError(f"{pack}: cannot be written ({error.strerror or error}); make room or name another folder") from error
+    finally:
+        for path in partial.values():
+            if pack.is_dir():
+                path.unlink(missing_ok=True)
     return len(kept), missed
+
+
+def _write_header(file: BinaryIO, count: int) -> None:
+    """That of an array of pack images, which NumPy makes of one length whatever the number of rows."""
+    shape = (count, SIDE, SIDE, 3)
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -337,7 +364,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except VidunmaskError as error:
-        raise SystemExit(f"error: {error}") from None
+    ending.run(main)

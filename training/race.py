@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from vidunmask.errors import UsageError, VidunmaskError
-from vidunmask.training import contest, inpainter, methods, standings
+from vidunmask.errors import UsageError
+from vidunmask.training import contest, ending, inpainter, methods, standings
 from vidunmask.training.evaluate import load_judges
 from vidunmask.training.evaluation.fills import Judges
 from vidunmask.training.scores import as_bytes
@@ -214,12 +214,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     if stopped:
         print("stopped before the end; the same command goes on from here")
-    return contest.INTERRUPTED if stopped else 0
+    return ending.INTERRUPTED if stopped else 0
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        raise SystemExit(main())
-    except (VidunmaskError, FloatingPointError) as error:
-        raise SystemExit(f"error: {error}") from None
+    ending.run(main)

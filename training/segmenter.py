@@ -14,13 +14,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidunmask.errors import UsageError, VidunmaskError
+from vidunmask.errors import UsageError
 from vidunmask.networks import weights
 from vidunmask.networks.precision import autocast, choose_dtype
-from vidunmask.training import metrics
+from vidunmask.training import ending, metrics
 from vidunmask.training.distributed import Team
 from vidunmask.training.feed import Prepare, hold
-from vidunmask.training.loop import Average, Run, add_options, check_options, export, log_to, start_from
+from vidunmask.training.loop import (
+    Average,
+    Run,
+    add_options,
+    check_least,
+    check_options,
+    check_shares,
+    export,
+    log_to,
+    start_from,
+)
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
 from vidunmask.training.stored import masks_for
@@ -49,8 +59,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     thin = "how much more the cross-entropy counts at loops and straps than elsewhere (default: 0)"
     parser.add_argument("--weight-thin", type=float, default=0.0, metavar="W", help=thin)
     options = parser.parse_args(arguments)
-    if options.weight_thin < 0:
-        raise UsageError(f"--weight-thin {options.weight_thin}: must not be negative")
+    check_least(options, 0, "weight_thin", "weight_dice")
+    check_shares(options, "stray")
     return options
 
 
@@ -184,40 +194,37 @@ def main(arguments: list[str] | None = None) -> Run:
         return figures
 
     # --- the loop -----------------------------------------------------------------------------------------------------
-    for batch in run.batches(prepare):
-        rate = run.learning_rate(batch, epoch=len(train))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+    with run:
+        for batch in run.batches(prepare):
+            rate = run.learning_rate(batch, epoch=len(train))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
 
-        masked, mask = batch.data
-        network.train()
-        with autocast(device, dtype):
-            logits = forward(masked)
-        weight = 1 + options.weight_thin * thin_parts(mask) if options.weight_thin else None
-        terms = {"bce": F.binary_cross_entropy_with_logits(logits.float(), mask, weight)}
-        total = terms["bce"]
-        if options.weight_dice:
-            terms["dice"] = dice(logits.float(), mask)
-            total = total + options.weight_dice * terms["dice"]
-        run.backward(total)
-        if batch.last:
-            run.step(optimizer, network, wrapped=True)
-            average.update(network)
-        run.after(batch, terms, report)
+            masked, mask = batch.data
+            network.train()
+            with autocast(device, dtype):
+                logits = forward(masked)
+            weight = 1 + options.weight_thin * thin_parts(mask) if options.weight_thin else None
+            terms = {"bce": F.binary_cross_entropy_with_logits(logits.float(), mask, weight)}
+            total = terms["bce"]
+            if options.weight_dice:
+                terms["dice"] = dice(logits.float(), mask)
+                total = total + options.weight_dice * terms["dice"]
+            run.backward(total)
+            if batch.last:
+                run.step(optimizer, network, wrapped=True)
+                average.update(network)
+            run.after(batch, terms, report)
 
-    # --- the end ------------------------------------------------------------------------------------------------------
-    run.save()
-    figures = report() if team.first else {}
-    if options.export and team.first:
-        provenance = run.provenance(options, train, figures)
-        made = {"kind": "segmenter", "network": NETWORK, "arguments": settings, "provenance": provenance}
-        log(export(options.export, average, **made, store=options.store))
-    run.close()
+        # --- the end --------------------------------------------------------------------------------------------------
+        run.end()
+        figures = report() if team.first else {}
+        if options.export and team.first:
+            provenance = run.provenance(options, train, figures)
+            made = {"kind": "segmenter", "network": NETWORK, "arguments": settings, "provenance": provenance}
+            log(export(options.export, average, **made, store=options.store))
     return run
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (VidunmaskError, FloatingPointError) as error:
-        raise SystemExit(f"error: {error}") from None
+    ending.run(lambda: main().exit_code)

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torchvision.utils import save_image
 
-from vidunmask.errors import UsageError, VidunmaskError
-from vidunmask.training import contest, inpainter, methods
+from vidunmask.errors import UsageError
+from vidunmask.training import contest, ending, inpainter, methods
 from vidunmask.training.evaluate import load_judges
 from vidunmask.training.evaluation.fills import Judges
 from vidunmask.training.scores import METRICS
@@ -216,11 +216,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(text)
     if stopped:
         print("stopped before the end; the same command goes on from here")
-    return contest.INTERRUPTED if stopped else 0
+    return ending.INTERRUPTED if stopped else 0
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except (VidunmaskError, FloatingPointError) as error:
-        raise SystemExit(f"error: {error}") from None
+    ending.run(main)

@@ -84,6 +84,11 @@ def test_feature_critic_takes_relu3_3() -> None:
 def test_missing_vgg_weights_are_named(tmp_path):
     with pytest.raises(WeightsError, match=r"--vgg .*none\.pth"):
         losses.VGGFeatures(tmp_path / "none.pth")
+    torch.save({"other.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    (tmp_path / "text.pth").write_text("not weights", encoding="utf-8")
+    for name in ("other", "text"):
+        with pytest.raises(WeightsError, match=rf"--vgg .*{name}\.pth: holds no VGG-16"):
+            losses.VGGFeatures(tmp_path / f"{name}.pth")
 
 
 def test_a_close_up_costs_as_much_as_the_small_picture_and_shows_both_in_the_same_place():

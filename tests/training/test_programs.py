@@ -9,12 +9,23 @@ import torch
 from safetensors.torch import load_file
 
 from vidunmask import geometry
-from vidunmask.errors import InputError, UsageError
+from vidunmask.errors import InputError, OutputError, UsageError
 from vidunmask.networks import weights
 from vidunmask.networks.inpainters.gated_mcsam import GatedMCSAM
 from vidunmask.training import inpainter, segmenter
 from vidunmask.training.head_surface import HEAD
-from vidunmask.training.pack import MARGIN, SIDE, STILL, Jitter, Order, build_pack, draw_batch, open_pack, turned_more_often
+from vidunmask.training.pack import (
+    MARGIN,
+    SIDE,
+    STILL,
+    Jitter,
+    Order,
+    build_pack,
+    draw_batch,
+    list_photos,
+    open_pack,
+    turned_more_often,
+)
 from vidunmask.training.stored import masks_for
 
 COUNT = 12  # faces of the made-up pack, see conftest.py
@@ -53,6 +64,34 @@ def test_photos_become_a_pack_of_aligned_faces(tmp_path):
     # where the pack says the photo's pixels went, they are
     x, y = geometry.apply(geometry.invert(faces.photo_to_pack[0]), np.array([SIDE / 2, SIDE / 2])).round().astype(int)
     np.testing.assert_allclose(faces.images[0, SIDE // 2, SIDE // 2], portrait[y, x, ::-1], atol=25)
+
+
+def test_of_few_photos_the_last_is_for_evaluation(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.png").touch()
+    assert [row["split"] for row in list_photos(tmp_path)] == ["train", "train", "val"]
+
+
+def test_a_table_of_photos_needs_files_and_splits_and_nothing_else(tmp_path):
+    (tmp_path / "images.csv").write_text("file,split\na.png,train\n", encoding="utf-8")
+    assert list_photos(tmp_path) == [{"file": "a.png", "split": "train", "tier": "A", "source": ""}]
+    (tmp_path / "images.csv").write_text("name,split\na.png,train\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"images\.csv: a row without 'file'"):
+        list_photos(tmp_path)
+
+
+def test_photos_without_a_face_make_no_pack(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    photos, made = tmp_path / "photos", tmp_path / "pack"
+    photos.mkdir()
+    cv2.imwrite(str(photos / "grey.png"), np.full((120, 120, 3), 90, np.uint8))
+    with pytest.raises(InputError, match="none of 1 photos gave a face"):
+        build_pack(photos, made)
+    assert list(made.iterdir()) == []
+    made.rmdir()
+    made.touch()
+    with pytest.raises(OutputError, match="pack: cannot be written"):
+        build_pack(photos, made)
 
 
 def test_a_still_crop_is_the_middle_of_the_pack(pack):
@@ -198,6 +237,12 @@ def test_trained_weights_are_exported_with_their_provenance(pack, tmp_path):
         ({"batch": 0}, "--batch 0"),
         ({"preset": "tinyy"}, "--preset tinyy"),
         ({"device": "mps"}, "--device mps"),
+        ({"device": "cuda:99"}, "--device cuda:99"),
+        ({"device": "tpu"}, "--device tpu"),
+        ({"lr": "nan"}, "--lr nan"),
+        ({"ema": 2}, "--ema 2.0: must lie from 0 to 1"),
+        ({"val_faces": 0}, "--val-faces 0: must be 1 or more"),
+        ({"minutes": -1}, "--minutes -1.0: must not be negative"),
     ],
 )
 @pytest.mark.parametrize("program", [segmenter, inpainter], ids=["segmenter", "inpainter"])
@@ -206,6 +251,19 @@ def test_options_that_cannot_work_are_refused(program, given, message, pack, tmp
         pytest.skip("this machine has it")
     with pytest.raises(UsageError, match=message):
         program.main(options(pack, tmp_path / "run", **given))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"feature_scale": 0}, "--feature-scale 0.0"),
+        ({"critic_width": 0}, "--critic-width 0: must be 1 or more"),
+        ({"close_ups": 3}, "--close-ups 3.0: must lie from 0 to 1"),
+    ],
+)
+def test_options_of_the_inpainter_that_cannot_work_are_refused(given, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        inpainter.main(options("pack", tmp_path / "run", **given))
 
 
 def test_a_run_at_the_pace_of_a_clock_is_refused_to_several_processes(pack, tmp_path, monkeypatch):
@@ -223,6 +281,6 @@ def test_pictures_of_masks_are_for_the_program_that_draws_them(pack, tmp_path, c
 def test_a_folder_that_cannot_be_packed_is_one_line(tmp_path):
     command = [sys.executable, "-m", "vidunmask.training.pack", str(tmp_path / "nowhere"), str(tmp_path / "pack")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert result.returncode == 1
+    assert result.returncode == InputError.exit_code
     assert result.stderr.startswith("error: ")
     assert "Traceback" not in result.stderr

@@ -12,7 +12,8 @@ from PIL import Image
 
 from vidunmask.errors import InputError, UsageError
 from vidunmask.networks import weights
-from vidunmask.training import contest, inpainter, race, standings
+from vidunmask.networks.looks import SecondLook
+from vidunmask.training import contest, ending, inpainter, race, standings
 from vidunmask.training.evaluation.fills import Judges
 from vidunmask.training.evaluation.protocols import Masks
 from vidunmask.training.pack import STILL, Jitter, open_pack
@@ -86,7 +87,7 @@ def test_a_race_that_was_stopped_goes_on_later(pack, vgg, networks, tmp_path):
     train = inpainter.main
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inpainter, "main", lambda arguments: train([*arguments, "--images", "2"]))
-        assert race.main(arguments) == contest.INTERRUPTED
+        assert race.main(arguments) == ending.INTERRUPTED
     assert "| baseline | – |" in (tmp_path / "out" / "race.md").read_text(encoding="utf-8")
     assert race.main(arguments) == 0
     assert "resumed at 2 images" in (tmp_path / "out" / "runs" / "baseline-0" / "log.txt").read_text()
@@ -111,6 +112,14 @@ def test_a_variant_whose_training_fails_is_out_and_the_others_go_on(pack, vgg, n
     assert "| no-jitter | – |" not in text
 
 
+def test_masks_are_looked_for_as_the_program_does(pack, vgg, networks, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(contest, "score", lambda _, segmenter, *rest, **more: given.append(segmenter))
+    options = race.parse(command(pack, tmp_path / "out", vgg, networks))
+    contest.measure(options, torch.nn.Identity(), Judges())
+    assert isinstance(given[0], SecondLook)
+
+
 def test_minutes_count_from_the_first_start(pack, vgg, networks, tmp_path):
     budget = ("--minutes", "0.02")
     arguments = command(pack, tmp_path / "out", vgg, networks, budget=budget, variants=["baseline"])
@@ -124,8 +133,8 @@ def test_minutes_count_from_the_first_start(pack, vgg, networks, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inpainter, "main", interrupted)
-        assert race.main(arguments) == contest.INTERRUPTED
-        assert race.main(arguments) == contest.INTERRUPTED
+        assert race.main(arguments) == ending.INTERRUPTED
+        assert race.main(arguments) == ending.INTERRUPTED
     assert given[0] == 0.02
     assert given[1] < 0.02
     assert race.main(arguments) == 0

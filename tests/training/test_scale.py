@@ -1,16 +1,19 @@
 """Training at scale: several processes, accumulated passes, batches made ahead, exact resuming, failures, TensorBoard."""
 
 import contextlib
+import itertools
 import os
+import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from vidunmask.errors import UsageError
-from vidunmask.training import health, inpainter, loop, losses, segmenter
+from vidunmask.errors import OutputError, UsageError, WeightsError
+from vidunmask.training import clock, health, inpainter, loop, losses, segmenter
 from vidunmask.training.distributed import Team
 from vidunmask.training.feed import Held, draw_batches, hold
 from vidunmask.training.health import DIVERGED, WINDOW, Watch
@@ -142,8 +145,9 @@ def test_steps_drawn_together_share_the_pictures_out_in_their_order(pack):
 
 
 def test_a_paced_run_takes_its_time_and_ends_at_rest(pack, tmp_path, monkeypatch):
-    rates = []
+    rates, ticks = [], itertools.count()
     real = loop.learning_rate
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: 0.2 * next(ticks)))  # however slow the machine is
     monkeypatch.setattr(loop, "learning_rate", lambda at, **how: rates.append(real(at, **how)) or rates[-1])
     paced = {"pace": True, "images": 10**6, "cooldown": 10**6 - 2000, "lr": 1e-3}
     run = segmenter.main(options(pack, tmp_path / "run", minutes=0.05, **paced))
@@ -183,6 +187,52 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(pack, tmp_path):
     torch.save(state, tmp_path / "run" / "checkpoint.pt")
     segmenter.main(options(pack, tmp_path / "run", images=12))
     assert stored(tmp_path / "run")["values"]["images"] == 12
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """One that stands on the disk, of a small network."""
+    kept = loop.Checkpoint(tmp_path / "checkpoint.pt", {"network": torch.nn.Linear(2, 2)})
+    kept.save(images=4)
+    return kept
+
+
+def test_a_checkpoint_that_the_disk_does_not_take_leaves_the_last_one(checkpoint, monkeypatch):
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 5920768 vs 5920656")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(OutputError, match=r"checkpoint\.pt: cannot be written, perhaps for want of space"):
+            checkpoint.save(images=8)
+    assert [path.name for path in checkpoint.path.parent.iterdir()] == ["checkpoint.pt"]
+    assert checkpoint.load() == {"images": 4}
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut short"])
+def test_a_damaged_checkpoint_is_named(checkpoint, content):
+    checkpoint.path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt: is damaged; delete it to begin anew"):
+        checkpoint.load()
+
+
+def test_a_run_that_fails_gives_the_signals_back(pack, tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Watch, "add", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        segmenter.main(options(pack, tmp_path / "run", images=4))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_run_that_ctrl_c_ended_says_so_and_waits_for_no_figures(pack, tmp_path, monkeypatch):
+    monkeypatch.setattr(Watch, "add", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    run = segmenter.main(options(pack, tmp_path / "run", images=400))
+    assert (run.clock.images, run.exit_code) == (4, 130)
+    monkeypatch.setattr(segmenter, "evaluate", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        segmenter.main(options(pack, tmp_path / "run", images=400))
+    assert stored(tmp_path / "run")["values"]["images"] == 8
 
 
 def test_a_run_that_goes_on_with_other_options_says_which(pack, tmp_path, capsys):

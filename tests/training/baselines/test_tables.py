@@ -9,7 +9,7 @@ from PIL import Image
 
 from vidunmask.errors import UsageError, WeightsError
 from vidunmask.networks import weights
-from vidunmask.training import contest, curves, inpainter, methods, tables
+from vidunmask.training import curves, ending, inpainter, methods, tables
 from vidunmask.training.tables import NAMES, OURS
 
 TRAINING = [
@@ -170,7 +170,7 @@ def test_a_row_that_was_stopped_goes_on_later(pack, vgg, networks, tmp_path):
     short = inpainter.main
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inpainter, "main", lambda arguments: short([*arguments, "--images", "2"]))
-        assert tables.main(command) == contest.INTERRUPTED
+        assert tables.main(command) == ending.INTERRUPTED
     assert not (tmp_path / "runs" / "rn-0" / "row.json").exists()
     assert "| RN | – |" in (tmp_path / "tables.md").read_text(encoding="utf-8")
     assert tables.main(command) == 0
