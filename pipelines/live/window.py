@@ -50,8 +50,9 @@ class Window:
 
     def keys(self) -> list[str]:
         """The keys that were pressed, as characters; lets the window draw and react."""
-        key = cv2.pollKey()  # OpenCV keeps only the last one
-        return [] if key == -1 else ["\x1b" if key & 0xFF == 27 else chr(key & 0xFF).lower()]
+        # OpenCV keeps only the last one. Arrows and the like have codes beyond ASCII, with letters in the low byte: 0xff51 is no Q.
+        code = cv2.pollKey() & 0xFFFF  # above it GTK has Shift and the like
+        return [chr(code).lower()] if code < 128 else []
 
     @property
     def closed(self) -> bool:

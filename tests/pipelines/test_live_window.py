@@ -116,9 +116,23 @@ def pictures_of(path):
         return len(list(container.decode(video=0)))
 
 
+@pytest.mark.parametrize(
+    ("code", "keys"),
+    [(-1, []), (0x71, ["q"]), (0x51, ["q"]), (0x100071, ["q"]), (27, ["\x1b"]), (32, [" "]), (0xFF51, []), (0xFFE1, [])],
+    ids=["none", "q", "Q", "q-with-num-lock", "escape", "space", "left", "shift"],
+)
+def test_keys_without_a_character_mean_nothing(monkeypatch, code, keys):
+    from vidunmask.pipelines.live import window
+
+    for name in ("namedWindow", "resizeWindow"):
+        monkeypatch.setattr(window.cv2, name, lambda *arguments: None)
+    monkeypatch.setattr(window.cv2, "pollKey", lambda: code)
+    assert window.Window("title", (4, 4)).keys() == keys
+
+
 def test_the_window_obeys_its_keys(clip, tmp_path, weights, screen):
     with showing(screen, weights, "--source", clip, "--folder", tmp_path) as (process, _, until):
-        for key in ("s", "o", "b", "h", "space", "space", "p"):  # views, a pause, a picture
+        for key in ("Left", "s", "o", "b", "h", "space", "space", "p"):  # nothing, views, a pause, a picture
             screen.press(key)
             time.sleep(0.2)  # OpenCV keeps only the last key between two looks
         until(lambda: list(tmp_path.glob("vidunmask-*.png")))
