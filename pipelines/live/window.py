@@ -50,7 +50,7 @@ class Window:
 
     def keys(self) -> list[str]:
         """The keys that were pressed, as characters; lets the window draw and react."""
-        # OpenCV keeps only the last one. Arrows and the like have codes beyond ASCII, with letters in the low byte: 0xff51 is no Q.
+        # OpenCV keeps only the last one. Arrows and the like lie beyond ASCII, and 0xff51 is no Q.
         code = cv2.pollKey() & 0xFFFF  # above it GTK has Shift and the like
         return [chr(code).lower()] if code < 128 else []
 
