@@ -1,5 +1,6 @@
 """Files as they come: the frames that can be had, exact times, and a clear word where there are none."""
 
+import io
 import struct
 import threading
 from fractions import Fraction
@@ -8,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.video.clips import native, picture, write_clip
 from vidunmask.errors import InputError
@@ -254,6 +256,31 @@ def test_transparent_webm_begins_with_a_key_frame(tmp_path: Path, codec: str) ->
     assert len(times) == 3
     assert reader.info.pix_fmt == "yuva420p"
     assert reader.warnings == []
+
+
+def test_exif_in_the_frames_of_a_camera_s_video_is_no_hindrance(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with av.open(str(tmp_path / "in.avi"), "w") as out:
+        stream = out.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for index in range(3):
+            coded = io.BytesIO()
+            Image.fromarray(picture(48, 64, shift=index)).save(coded, "JPEG", exif=exif)
+            packet = av.Packet(coded.getvalue())
+            packet.pts = packet.dts = index
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 25), stream, True
+            out.mux(packet)
+    with VideoReader(tmp_path / "in.avi") as reader:
+        assert len(list(reader)) == 3
+        assert reader.info.display_size == (64, 48)  # turned by its tag
+        assert reader.warnings == []
+
+
+def test_codecs_that_mark_only_packets_as_key_frames_begin_with_one(tmp_path: Path) -> None:
+    write_clip(tmp_path / "in.mov", codec="cfhd", pix_fmt="yuv422p10le", frames=3)
+    with VideoReader(tmp_path / "in.mov") as reader:
+        assert reader.warnings == []
 
 
 def test_a_file_that_begins_late_is_not_cut_off(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ class VideoReader:
         self._closed = False
         self._damaged = self._concealed = self._restamped = self._hidden = self._index = 0
         self._last_pts: int | None = None
+        self._opens: bool | None = None  # whether the first packet says it is a key frame
         self._last_end = 0
         self._shift = 0  # added to pts after the clock jumped backwards
         self._container = open_input(path)
@@ -76,8 +77,8 @@ class VideoReader:
                 raise InputError(f"{self._path}: no frame of its video stream ({_codec(self._stream)}) can be decoded")
             if not _is_url(path) and (promised := promised_size(Path(path)) or 0) > (there := Path(path).stat().st_size):
                 self.warnings.append(f"the file is cut off: only {there} of its {promised} bytes are there")
-            # libvpx, which gives transparency, marks no key frames, and begins with one
-            if not self._first.key_frame and not self._hidden and self._decoder is None:
+            # libvpx, which gives transparency, marks no key frames, and begins with one; CineForm marks only its packets
+            if not (self._first.key_frame or self._opens) and not self._hidden and self._decoder is None:
                 self.warnings.append("the video does not start with a key frame, its first frames may be missing")
             self.info = self._describe(self._first, rate)
             self._pix_fmt = self.info.pix_fmt
@@ -140,6 +141,7 @@ class VideoReader:
                 continue
             if ordered and packet.size and packet.dts is not None:
                 order.append(packet.dts)
+            self._opens = packet.is_keyframe if self._opens is None else self._opens
             self._hidden += bool(packet.is_discard)  # before the start that an edit list sets: decoded, not shown
             try:
                 natives = packet.decode() if self._decoder is None else self._decoder.decode(packet if packet.size else None)
@@ -305,10 +307,25 @@ def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
     """
     with contextlib.suppress(FFmpegError, ValueError):  # a format that the scaler does not know
         frame = frame.reformat(16, 16, "gray")
-    attached: Any = frame.side_data
+    attached: Any = None
+    while attached is None:
+        try:
+            attached = frame.side_data
+        except ValueError as error:  # "31 is not a valid Type": FFmpeg knows more of them (EXIF, views) than PyAV
+            frame = _without_side_data(frame, str(error).split()[0])
     # Iterating gives the data in PyAV 18 and their types in 19.
     entries = (entry if hasattr(entry, "type") else attached[entry] for entry in attached)
     return {data.type.name: bytes(data) for data in entries}
+
+
+def _without_side_data(frame: av.VideoFrame, kind: str) -> av.VideoFrame:
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25))
+    graph.link_nodes(source, graph.add("sidedata", f"mode=delete:type={kind}"), graph.add("buffersink")).configure()
+    graph.push(frame)
+    left = graph.pull()
+    assert isinstance(left, av.VideoFrame)
+    return left
 
 
 # PyAV 18 refuses tags that are not UTF-8 unless told otherwise; from 19 on it replaces what it cannot read, and has no option.
