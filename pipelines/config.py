@@ -36,25 +36,26 @@ class Config:
     convert_streams: bool = False  # convert what the target container cannot hold instead of leaving it out
 
     def __post_init__(self) -> None:
-        _integer("--detect-every", self.detect_every, 1, 60)
-        _integer("--batch", self.batch, 1, 1024)
+        whole_number("--detect-every", self.detect_every, 1, 60)
+        whole_number("--batch", self.batch, 1, 1024)
         if self.crf is not None:
-            _integer("--crf", self.crf, 0, 63)
+            whole_number("--crf", self.crf, 0, 63)
         _choice("--device", self.device, DEVICES)
         _choice("--precision", self.precision, PRECISIONS)
-        for flag, value in (
-            ("--detector", self.detector),
-            ("--segmenter", str(self.segmenter)),
-            ("--inpainter", str(self.inpainter)),
-            ("--codec", self.codec),
-            ("--preset", self.preset),
-            ("--pix-fmt", self.pix_fmt),
-        ):
-            if value is not None and not value.strip():
+        names = {"--detector": self.detector, "--segmenter": self.segmenter, "--inpainter": self.inpainter}
+        wanted = {"--codec": self.codec, "--preset": self.preset, "--pix-fmt": self.pix_fmt}
+        for flag, value in (*names.items(), *((flag, value) for flag, value in wanted.items() if value is not None)):
+            if not isinstance(value, str | Path):
+                raise UsageError(f"{flag} {value!r}: must be a name, that is a string")
+            if not str(value).strip():
                 raise UsageError(f"{flag} {value!r}: must not be empty")
+        for name in ("overwrite", "compile", "temporal", "convert_streams"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise UsageError(f"{name} {value!r}: must be True or False")
 
 
-def _integer(flag: str, value: int, low: int, high: int) -> None:
+def whole_number(flag: str, value: int, low: int, high: int) -> None:
+    """Raises UsageError, with the ``flag``, where a value is no whole number from ``low`` to ``high``."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise UsageError(f"{flag} {value!r}: must be a whole number from {low} to {high}")
     if not low <= value <= high:

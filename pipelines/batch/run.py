@@ -25,7 +25,7 @@ from vidunmask.pipelines.config import Config
 
 
 def batch(
-    inputs: Sequence[str | Path],
+    inputs: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     config: Config | None = None,
@@ -40,7 +40,8 @@ def batch(
     """
     config, options, listener = config or Config(), options or BatchOptions(), listener or Listener()
     folder = Path(os.path.abspath(out))  # noqa: PTH100 - links stay as they were named
-    found, strangers = collect([str(word) for word in inputs], lists=options.lists, out=folder)
+    words = [inputs] if isinstance(inputs, str | Path) else inputs
+    found, strangers = collect([str(word) for word in words], lists=options.lists, out=folder)
     for line in checks.left_alone(strangers, wanted="neither videos nor pictures"):
         listener.note(line)
     check_encoding(config, options, [item.path for item in found])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from vidunmask.errors import UsageError, VidunmaskError
 from vidunmask.pipelines.batch import ledger as books
 from vidunmask.pipelines.batch.ledger import Entry
+from vidunmask.pipelines.config import whole_number
 
 
 class BatchError(VidunmaskError):
@@ -30,11 +31,12 @@ class BatchOptions:
     ray: str | None = None  # address of a cluster
 
     def __post_init__(self) -> None:
-        if self.jobs is not None and not 1 <= self.jobs <= 1024:
-            raise UsageError(f"--jobs {self.jobs}: must lie from 1 to 1024")
-        if not (self.segment_seconds == 0 or 0.5 <= self.segment_seconds <= 86400):
-            raise UsageError(f"--segment {self.segment_seconds:g}: must be 0 (never) or lie from 0.5 to 86400 seconds")
-        if self.container is not None and not self.container.isalnum():
+        if self.jobs is not None:
+            whole_number("--jobs", self.jobs, 1, 1024)
+        seconds = self.segment_seconds
+        if not isinstance(seconds, int | float) or not (seconds == 0 or 0.5 <= seconds <= 86400):
+            raise UsageError(f"--segment {seconds}: must be 0 (never) or lie from 0.5 to 86400 seconds")
+        if self.container is not None and not str(self.container).isalnum():
             raise UsageError(f"--container {self.container}: give an extension such as mp4 or mkv")
 
 

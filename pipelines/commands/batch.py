@@ -60,8 +60,10 @@ def parser() -> Parser:
     )  # fmt: skip
     work.add_argument("--keep-work", action="store_true", help="keep the finished segments of each file")
     work.add_argument("--copy-untouched", action="store_true", help="do not encode parts without a masked face")
-    work.add_argument("--container", metavar="EXT", help="extension for all videos, such as mkv (default: the input's)")
-    work.add_argument("--ray", metavar="ADDRESS", help="use a Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT")
+    extension = "extension for all videos, such as mkv (default: the input's)"
+    work.add_argument("--container", metavar="EXT", type=given(str, "an extension such as mkv"), help=extension)
+    address = "use a Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT"
+    work.add_argument("--ray", metavar="ADDRESS", type=given(str, "an address such as auto"), help=address)
     add_chain(p)
     add_video_out(p)
     return p
@@ -84,7 +86,7 @@ def run(arguments: list[str]) -> int:
 
     options = BatchOptions(
         lists=tuple(args.lists), jobs=args.jobs, segment_seconds=args.segment_seconds, copy_untouched=args.copy_untouched,
-        keep_work=args.keep_work, container=args.container.lstrip(".").lower() if args.container else None, ray=args.ray,
+        keep_work=args.keep_work, container=args.container and args.container.lstrip(".").lower(), ray=args.ray,
     )  # fmt: skip
     with contextlib.ExitStack() as stack:
         show = say

@@ -272,6 +272,8 @@ def test_a_long_book_is_not_written_for_every_file(tmp_path, config, monkeypatch
     ("arguments", "error", "said"),
     [
         ({"jobs": 0}, UsageError, "--jobs 0"),
+        ({"jobs": "2"}, UsageError, "--jobs '2': must be a whole number"),
+        ({"segment_seconds": "60"}, UsageError, "--segment 60"),
         ({"segment_seconds": 0.1}, UsageError, "--segment 0.1"),
         ({"segment_seconds": float("nan")}, UsageError, "--segment nan"),
         ({"container": "a/b"}, UsageError, "--container a/b"),
@@ -291,8 +293,9 @@ def test_what_is_wrong_for_all_files_ends_the_batch_before_any_work(tmp_path, co
         batch([source], tmp_path / "file", config=config)
     with pytest.raises(OutputError, match="was not made by vidunmask"):
         batch([source], tmp_path / "strange", config=config)
-    with pytest.raises(InputError, match="no such file"):
-        batch([tmp_path / "none"], tmp_path / "out", config=config)
+    for one in ([tmp_path / "none"], tmp_path / "none", str(tmp_path / "none")):  # a name alone is not a list of its letters
+        with pytest.raises(InputError, match="none: no such file"):
+            batch(one, tmp_path / "out", config=config)
     with pytest.raises(DeviceError, match="--device"):
         batch([source], tmp_path / "out", config=Config(device="mps" if sys.platform != "darwin" else "cuda"))
     assert not (tmp_path / "out").exists()

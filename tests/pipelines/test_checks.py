@@ -146,6 +146,7 @@ def test_a_device_is_written_to_as_it_is():
         (["batch", "", "--out", "x"], "INPUTS is empty: give a file name"),
         (["batch", "talk.mp4", "--out", ""], "--out is empty: give a folder"),
         (["batch", "--list", "", "--out", "x"], "--list is empty: give a file name"),
+        (["batch", "a", "--out", "x", "--container", ""], "--container is empty: give an extension such as mkv"),
         (["dump", "", "x"], "INPUT is empty: give a file name"),
         (["dump", "talk.mp4", ""], "DIR is empty: give a folder"),
         (["redo", "", "--frame", "1"], "DIR is empty: give a folder"),

@@ -18,6 +18,9 @@ from vidunmask.pipelines.config import Config
         ({"device": "tpu"}, r"--device 'tpu': must be one of auto, cpu, cuda, mps"),
         ({"precision": "int4"}, r"--precision 'int4': must be one of auto, float32, bfloat16"),
         ({"codec": " "}, r"--codec ' ': must not be empty"),
+        ({"preset": 8}, r"--preset 8: must be a name"),
+        ({"segmenter": None}, r"--segmenter None: must be a name"),
+        ({"overwrite": "no"}, r"overwrite 'no': must be True or False"),
     ],
 )
 def test_a_bad_value_is_refused_with_the_flag_the_value_and_what_is_valid(option, message):
