@@ -224,12 +224,16 @@ def test_packed_formats_are_unpacked_without_loss(tmp_path: Path, codec: str, st
         np.testing.assert_array_equal(luma, packed[..., 0])
 
 
-def test_a_picture_stored_upside_down_is_read_upright(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bottom_up", [False, True])
+def test_a_picture_stored_upside_down_is_read_upright(tmp_path: Path, bottom_up: bool) -> None:
     path = write_clip(tmp_path / "in.avi", frames=2, codec="rawvideo", pix_fmt="bgr24")
+    if bottom_up:  # a positive height in the header, as programs for Windows write it
+        path.write_bytes(path.read_bytes().replace(struct.pack("<ii", 64, -48), struct.pack("<ii", 64, 48)))
     with VideoReader(path) as reader:
         frame = next(iter(reader))
     assert all(plane.line_size > 0 for plane in frame.native.planes)
-    assert np.abs(frame.native.to_ndarray(format="rgb24").astype(int) - picture(48, 64)).max() <= 1
+    shown = picture(48, 64)[:: -1 if bottom_up else 1]
+    assert np.abs(frame.native.to_ndarray(format="rgb24").astype(int) - shown).max() <= 1
 
 
 def test_the_largest_real_video_stream_is_chosen(tmp_path: Path) -> None:

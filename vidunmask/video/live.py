@@ -22,6 +22,7 @@ from vidunmask.types import Frame
 from vidunmask.video.formats import nearest_supported
 from vidunmask.video.info import Colour, HdrMetadata, VideoInfo
 from vidunmask.video.orientation import orient
+from vidunmask.video.reader import upright
 
 log = logging.getLogger(__name__)
 
@@ -164,9 +165,8 @@ class LiveSource:
     def _conform(self, native: av.VideoFrame) -> av.VideoFrame:
         """The picture in the size and format of the first one."""
         height, width = self.info.size
-        upside_down = any(plane.line_size < 0 for plane in native.planes)
-        if (native.height, native.width, native.format.name) == (height, width, self.info.pix_fmt) and not upside_down:
-            return native
+        if (native.height, native.width, native.format.name) == (height, width, self.info.pix_fmt):
+            return upright(native)
         keep = native.color_range or None
         return native.reformat(
             width, height, self.info.pix_fmt, interpolation="BICUBIC", src_color_range=keep, dst_color_range=keep

@@ -228,9 +228,8 @@ class VideoReader:
         """The frame in the size and format of the first one."""
         height, width = self.info.size
         same_size = (native.width, native.height) == (width, height)
-        upside_down = any(plane.line_size < 0 for plane in native.planes)
-        if same_size and native.format.name == self._pix_fmt and not upside_down:
-            return native
+        if same_size and native.format.name == self._pix_fmt:
+            return upright(native)
         if not same_size:
             self._warn_once(
                 f"the picture changes its size from {width}x{height} to {native.width}x{native.height}; "
@@ -312,20 +311,25 @@ def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
         try:
             attached = frame.side_data
         except ValueError as error:  # "31 is not a valid Type": FFmpeg knows more of them (EXIF, views) than PyAV
-            frame = _without_side_data(frame, str(error).split()[0])
+            frame = _filtered(frame, "sidedata", f"mode=delete:type={str(error).split()[0]}")
     # Iterating gives the data in PyAV 18 and their types in 19.
     entries = (entry if hasattr(entry, "type") else attached[entry] for entry in attached)
     return {data.type.name: bytes(data) for data in entries}
 
 
-def _without_side_data(frame: av.VideoFrame, kind: str) -> av.VideoFrame:
+def upright(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame with rows in the order of the picture, which some decoders store from the last to the first."""
+    return _filtered(frame, "copy") if any(plane.line_size < 0 for plane in frame.planes) else frame
+
+
+def _filtered(frame: av.VideoFrame, name: str, options: str = "") -> av.VideoFrame:
     graph = av.filter.Graph()
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25))
-    graph.link_nodes(source, graph.add("sidedata", f"mode=delete:type={kind}"), graph.add("buffersink")).configure()
+    graph.link_nodes(source, graph.add(name, options), graph.add("buffersink")).configure()
     graph.push(frame)
-    left = graph.pull()
-    assert isinstance(left, av.VideoFrame)
-    return left
+    made = graph.pull()
+    assert isinstance(made, av.VideoFrame)
+    return made
 
 
 # PyAV 18 refuses tags that are not UTF-8 unless told otherwise; from 19 on it replaces what it cannot read, and has no option.
