@@ -124,14 +124,11 @@ def _noise(values: FloatArray, *, coarsest: float) -> float:
 def _agreement(times: FloatArray, values: FloatArray) -> FloatArray:
     """(N,) weights that rule out a sample which both its neighbours contradict (a single bad fit, not a fast motion)."""
     weights = np.ones(len(times))
-    for i in range(1, len(times) - 1):
-        span = times[i + 1] - times[i - 1]
-        at = (times[i] - times[i - 1]) / span if span > 0 else 0.5
-        between = (1 - at) * values[i - 1] + at * values[i + 1]
-        off = float(np.abs(values[i] - between).max())
-        step = float(np.abs(values[i + 1] - values[i - 1]).max())
-        if off > 4.0 + step:  # crop pixels
-            weights[i] = 0.01
+    before, after = values[:-2], values[2:]
+    span = times[2:] - times[:-2]
+    at = np.divide(times[1:-1] - times[:-2], span, out=np.full(len(span), 0.5), where=span > 0)[:, None]
+    off = np.abs(values[1:-1] - ((1 - at) * before + at * after)).max(axis=1)
+    weights[1:-1][off > 4.0 + np.abs(after - before).max(axis=1)] = 0.01  # crop pixels
     return weights
 
 

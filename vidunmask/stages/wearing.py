@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -154,11 +155,11 @@ class MaskWearing:
         decisions: list[tuple[float, bool]] = []
         for when in (time, *(when for when, _ in coming)):
             near = [share for at, share in samples if abs(at - when) <= t.persistence + 1e-6]
-            median = float(np.median(near))
+            middle = median(near)
             # A track's first frame has no history: halfway between the thresholds decides.
             bar = (t.start + t.stop) / 2 if worn is None else t.stop if worn else t.start
             given = self._given_at(when)
-            worn = median >= bar if given is None else given
+            worn = middle >= bar if given is None else given
             decisions.append((when, worn))
         self._worn.append(decisions[0])
         while self._worn[0][0] < time - t.ramp:
