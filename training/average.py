@@ -54,6 +54,7 @@ def average(files: Sequence[str | Path], out: Path, *, shares: Sequence[float] |
             for share, (card, _) in zip(scaled, parts, strict=True)
         ],
     }
+    out.parent.mkdir(parents=True, exist_ok=True)
     return weights.save(
         out,
         mean,

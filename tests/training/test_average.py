@@ -19,14 +19,14 @@ def stored(path, value, *, preset="tiny", **provenance):
 def test_the_average_has_the_shares_that_were_asked_for_and_says_of_what_it_is(tmp_path, capsys):
     one = stored(tmp_path / "one", 1.0, images=5, sources=["a"], tiers=["A"])
     two = stored(tmp_path / "two", 3.0, images=7, sources=["b"], tiers=["C"])
-    average.main([str(one), str(two), "--out", str(tmp_path / "both"), "--shares", "3", "1"])
+    average.main([str(one), str(two), "--out", str(tmp_path / "new" / "both"), "--shares", "3", "1"])
     assert "averaged 2 files" in capsys.readouterr().out
-    card, state = weights.read(tmp_path / "both")
+    card, state = weights.read(tmp_path / "new" / "both")
     assert all((tensor == 1.5).all() for tensor in state.values() if tensor.is_floating_point())
     assert (card.provenance["images"], card.provenance["sources"], card.provenance["tiers"]) == (12, ["a", "b"], ["A", "C"])
     assert [part["share"] for part in card.provenance["average_of"]] == [0.75, 0.25]
     assert card.provenance["average_of"][1]["sha256"] == weights.read_card(two).sha256
-    weights.load(tmp_path / "both", kind="segmenter")
+    weights.load(tmp_path / "new" / "both", kind="segmenter")
 
 
 @pytest.mark.parametrize("store", weights.STORED)
