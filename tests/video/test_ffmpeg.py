@@ -71,6 +71,27 @@ def test_the_info_is_that_of_the_film_but_for_where_the_streams_are(film, tmp_pa
     assert like.path != info.path
 
 
+def test_a_language_is_written_as_quicktime_knows_it(film, tmp_path):
+    german = tmp_path / "german.mkv"
+    command = [
+        ffmpeg.executable(),
+        "-v",
+        "error",
+        "-i",
+        film,
+        "-map",
+        "0",
+        "-c",
+        "copy",
+        "-metadata:s:s:1",
+        "language=deu",
+        german,
+    ]
+    subprocess.run([str(part) for part in command], check=True)
+    like, _, _ = ffmpeg.convert_streams(info_of(german), tmp_path / "out.mov", tmp_path)
+    assert like.streams[3].language == "ger"
+
+
 def test_sound_that_webm_cannot_hold_becomes_opus(film, tmp_path):
     like, converted, _ = ffmpeg.convert_streams(info_of(film), tmp_path / "out.webm", tmp_path)
     assert any("libopus" in line for line in converted)

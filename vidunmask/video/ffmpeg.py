@@ -12,7 +12,7 @@ from pathlib import Path
 from vidunmask.errors import DeviceError, InputError
 from vidunmask.video.info import StreamInfo, VideoInfo
 from vidunmask.video.reader import VideoReader, ffmpeg_name, open_input
-from vidunmask.video.streams import refusal
+from vidunmask.video.streams import language_for, refusal
 from vidunmask.video.writer import container_of
 
 _SOUND = {"webm": "libopus", "ogg": "libopus", "avi": "libmp3lame"}  # elsewhere AAC
@@ -47,7 +47,7 @@ def convert_streams(info: VideoInfo, target: Path, folder: Path) -> tuple[VideoI
     if not converted:
         return info, [], []
     path = folder / f"streams{target.suffix}"
-    _run(info.path, path, container, [(stream.index, codec) for stream, codec in codecs])
+    _run(info.path, path, container, codecs)
     with VideoReader(path) as reader:
         made = reader.info
     like = replace(info, path=str(path), container=made.container, stream_index=made.stream_index, streams=made.streams)
@@ -81,7 +81,7 @@ def _is_text(stream: object) -> bool:
     return context is not None and bool(context.codec.properties & (1 << 17))
 
 
-def _run(source: str, path: Path, container: str, codecs: list[tuple[int, str]]) -> None:
+def _run(source: str, path: Path, container: str, codecs: list[tuple[StreamInfo, str]]) -> None:
     import ffmpeg
 
     given = ffmpeg.input(ffmpeg_name(source), copyts=None)
@@ -93,12 +93,14 @@ def _run(source: str, path: Path, container: str, codecs: list[tuple[int, str]])
     options |= {"map_metadata": main, "map_chapters": main}
     if container in ("mp4", "mov", "ipod"):
         options["movflags"] = "use_metadata_tags"
-    for position, (_, codec) in enumerate(codecs):
+    for position, (stream, codec) in enumerate(codecs):
+        if stream.language and codec != "placeholder":
+            options |= {f"metadata:s:{position}": f"language={language_for(container, stream.language)}"}
         if codec == "placeholder":
             options[f"c:{position}"] = _PLACEHOLDER.get(container, "mpeg4")
         elif codec != "copy":
             options[f"c:{position}"] = codec
-    streams = [placeholder["v"] if codec == "placeholder" else given[str(index)] for index, codec in codecs]
+    streams = [placeholder["v"] if codec == "placeholder" else given[str(stream.index)] for stream, codec in codecs]
     graph = ffmpeg.output(*streams, ffmpeg_name(path), **options)
     process = graph.global_args("-nostdin", "-v", "error").run_async(cmd=executable(), pipe_stdout=True, pipe_stderr=True)
     try:

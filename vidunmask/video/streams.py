@@ -286,9 +286,14 @@ def stream_metadata(tags: dict[str, str], container: str) -> dict[str, str]:
     kept = clean_metadata(tags, _STREAM_KEYS, _STREAM_PREFIXES)
     if "name" in kept:  # what FFmpeg calls the title of a stream of QuickTime when it reads, and only then
         kept.setdefault("title", kept.pop("name"))
-    if container == "mov" and "language" in kept:
-        kept["language"] = _QUICKTIME_LANGUAGES.get(kept["language"], kept["language"])
+    if "language" in kept:
+        kept["language"] = language_for(container, kept["language"])
     return kept
+
+
+def language_for(container: str, language: str) -> str:
+    """The code of a language that the muxer ``container`` can write, wherever it knows one."""
+    return _QUICKTIME_LANGUAGES.get(language, language) if container == "mov" else language
 
 
 def _add_like(output: Any, stream: Any) -> Any:
