@@ -165,6 +165,16 @@ def test_a_damaged_avif_is_no_picture_that_can_be_read(tmp_path):
         images.read_image(path)
 
 
+def test_a_damaged_tiff_of_sixteen_bits_says_nothing_past_its_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite(str(tmp_path / "in.tif"), picture(48, 64).astype(np.uint16) * 257)
+    data = bytearray((tmp_path / "in.tif").read_bytes())
+    data[1000:2000] = bytes(1000)
+    (tmp_path / "in.tif").write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        images.read_image(tmp_path / "in.tif")
+    assert capfd.readouterr().err == ""
+
+
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 

@@ -332,9 +332,14 @@ def _bits(image: Image.Image, data: bytes) -> int:
 
 
 def _read_deep(path: Path, data: bytes) -> tuple[SampleArray, SampleArray | None]:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # of what is damaged it speaks on stderr
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if image is None or image.dtype != np.uint16:
-        raise InputError(f"{path}: not a picture that can be read (16 bits per sample of a kind OpenCV does not know)")
+        raise InputError(f"{path}: not a picture that can be read (its 16 bits per sample are damaged or of an unknown kind)")
     if image.ndim == 2:
         return image, None
     alpha = np.ascontiguousarray(image[..., 3]) if image.shape[2] == 4 else None
