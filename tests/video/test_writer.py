@@ -178,6 +178,20 @@ def test_hdr10_metadata_is_kept(tmp_path: Path, codec: str) -> None:
     assert ["HDR10" in warning for warning in writer.warnings] == [True]
 
 
+@pytest.mark.parametrize(("kind", "name"), [("DOVI_METADATA", "Dolby Vision"), ("DYNAMIC_HDR_PLUS", "HDR10+")])
+def test_hdr_metadata_that_change_are_lost_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
+) -> None:
+    source = write_clip(tmp_path / "in.mp4", frames=3)
+    with monkeypatch.context() as patch:
+        patch.setattr("vidunmask.video.reader._side_data", lambda frame: {kind: b""})
+        like = info_of(source)
+    with VideoReader(source) as reader, VideoWriter(tmp_path / "out.mp4", like, **FAST) as writer:
+        for frame in reader:
+            writer.write(frame)
+    assert writer.warnings == [f"the metadata of {name} are lost: the encoder of h264 writes none"]
+
+
 @pytest.mark.parametrize("pix_fmt", LOSSLESS_FORMATS)
 def test_outside_the_edit_the_decoded_frames_are_bit_identical(tmp_path: Path, pix_fmt: str) -> None:
     source = write_clip(tmp_path / "in.mkv", frames=3, size=(49, 65), codec="ffv1", pix_fmt=pix_fmt)

@@ -35,6 +35,7 @@ from vidunmask.video.truncation import promised_size
 _ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 _GIVE_UP_AFTER = 200  # demuxer errors in a row without a packet between them
 _UNTIMED, _REORDERED = 1000, 32  # packets without a time at the start of a file, and those behind them, that are looked at
+_DYNAMIC = {"DOVI_METADATA": "Dolby Vision", "DOVI_RPU_BUFFER": "Dolby Vision", "DYNAMIC_HDR_PLUS": "HDR10+"}
 _JUMP = Fraction(1)  # seconds backwards that are a jump of the clock rather than jitter
 
 
@@ -284,6 +285,7 @@ class VideoReader:
             hdr=HdrMetadata(
                 parse_mastering_display(side_data.get("MASTERING_DISPLAY_METADATA", b"")),
                 parse_content_light(side_data.get("CONTENT_LIGHT_LEVEL", b"")),
+                next((name for kind, name in _DYNAMIC.items() if kind in side_data), None),
             ),
             time_base=self._time_base,
             average_rate=rate or None,

@@ -67,12 +67,15 @@ def verify(written: Path, target: Path, like: VideoInfo, expected: Expected, war
         warnings.append("the rotation of the picture is lost: this container cannot hold it")
     if like.interlaced and not info.interlaced:
         warnings.append(f"the picture is interlaced, and the encoder of {info.codec} does not say so")
-    if any(had and not has for had, has in zip(astuple(like.hdr), astuple(info.hdr), strict=True)):
-        warnings.append(f"HDR10's metadata are lost: the encoder of {info.codec} writes none")
+    kinds = ("HDR10", "HDR10", like.hdr.dynamic)
+    if lost := {kind for kind, had, has in zip(kinds, astuple(like.hdr), astuple(info.hdr), strict=True) if had and not has}:
+        warnings.append(
+            f"the metadata of {' and '.join(sorted(map(str, lost)))} are lost: the encoder of {info.codec} writes none"
+        )
     if expected.chapters and not found.chapters:
         warnings.append(f"{expected.chapters} chapters were left out: this container cannot hold them")
-    if lost := _lost_tags(expected, found):
-        warnings.append(f"this container cannot hold {' and '.join(lost)}")
+    if missing := _lost_tags(expected, found):
+        warnings.append(f"this container cannot hold {' and '.join(missing)}")
 
 
 def _lost_tags(expected: Expected, found: Expected) -> list[str]:
