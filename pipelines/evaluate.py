@@ -126,6 +126,8 @@ def chain_of(parts: Parts, config: Config) -> Callable[[Iterable[Frame]], Genera
 
 
 def _clips(given: Iterable[Path]) -> list[Path]:
+    from vidunmask.video.reader import VideoReader
+
     found: list[Path] = []
     for path in given:
         checks.readable(path)
@@ -133,6 +135,8 @@ def _clips(given: Iterable[Path]) -> list[Path]:
         if not inside:
             raise InputError(f"--clips {path}: holds no videos ({', '.join(VIDEOS)})")
         found += inside
+    for path in found:  # a bad one is known before the work on the others
+        VideoReader(path).close()
     twice = next((path for path in found if sum(path.stem == other.stem for other in found) > 1), None)
     if twice is not None:
         raise UsageError(f"--clips {twice}: another clip has the same name")

@@ -73,3 +73,14 @@ def test_a_clip_without_a_face_is_left_out_with_a_warning(weights, tmp_path, cap
     assert cli.main(["evaluate", *map(str, given), "--device", "cpu", "--seconds", "0.2"]) == 0
     assert "empty.mp4: no face found" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["face.png"]
+
+
+def test_a_clip_that_cannot_be_read_is_named_before_the_others_are_measured(weights, tmp_path, capsys, monkeypatch):
+    from vidunmask.pipelines import evaluate as program
+
+    monkeypatch.setattr(program, "build", None)  # comes before all work
+    (tmp_path / "broken.mp4").write_text("x")
+    clips = (TRUTH, tmp_path / "broken.mp4")
+    assert evaluate(tmp_path / "out", weights.nowhere, weights.inpainter, clips=clips) == 3
+    assert "broken.mp4: not a video" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
