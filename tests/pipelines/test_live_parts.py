@@ -298,6 +298,7 @@ def test_recordings_may_be_of_any_kind(tmp_path, suffix, clip):
     recorder = Recorder(tmp_path / f"out.{suffix}", like, Config())
     for number in range(3):
         frame = as_frame(native(picture(48, 64, shift=number), "yuv420p"))
+        frame.native.time_base = frame.time_base
         recorder.push(replace(frame, index=number, pts=number))
     assert recorder.close().startswith(f"{tmp_path / f'out.{suffix}'}: 3 pictures")
 

