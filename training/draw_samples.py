@@ -15,10 +15,10 @@ from torch import Tensor
 from vidunmask import geometry
 from vidunmask.errors import OutputError
 from vidunmask.training import align
-from vidunmask.training.garments import PARAMETERS
-from vidunmask.training.head_surface import SHAPE, Pose, fit_pose
 from vidunmask.training.masked_faces import KINDS, MaskSynthesizer, SynthesizedBatch
 from vidunmask.training.shards import ShardWriter, encode
+from vidunmask.training.synthesis.garments import PARAMETERS
+from vidunmask.training.synthesis.head_surface import SHAPE, Pose, fit_pose
 from vidunmask.types import ByteArray, FloatArray
 
 GROUP = 16  # photos whose masks are drawn in one batch: a third of the time of drawing them one by one

@@ -44,7 +44,7 @@ from vidunmask.training.objectives import Objective, Supervision, Target
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
 from vidunmask.training.sizes import add_size, check_size, shrink, shrink_hole
 from vidunmask.training.stored import masks_for
-from vidunmask.training.turn import turn_some
+from vidunmask.training.synthesis.turn import turn_some
 
 NETWORK = "gated_mcsam"
 JITTER = Jitter()

@@ -331,7 +331,12 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
     add("--run", type=Path, required=True, help="folder of checkpoints, sheets and the log; a run in it is resumed")
     add("--preset", default=preset, help="size of the network (default: %(default)s)")
     add("--tiers", default="ABC", help="rights tiers of the photos to train on (default: %(default)s)")
-    add("--turn", type=float, default=0.0, help="share of the faces that are turned aside, see turn.py (default: %(default)s)")
+    add(
+        "--turn",
+        type=float,
+        default=0.0,
+        help="share of the faces that are turned aside, see synthesis.turn (default: %(default)s)",
+    )
     add("--batch", type=int, default=batch, help="images a step, over all passes and processes (default: %(default)s)")
     add("--images", type=int, default=images, help="stop after so many images (default: %(default)s)")
     add("--minutes", type=float, default=1e9, help="stop after so much time, with a checkpoint")

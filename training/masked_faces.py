@@ -1,9 +1,9 @@
 """Face masks drawn on photos in batched torch, on the fly (paper §4.1: five kinds, placed by 21 landmarks).
 
-The steps: the head's pose is fitted to the landmarks (`head_surface`); a mask is cut, coloured and formed on a chart of the
-head (`garments`); the light that falls on the face is fitted and falls on the mask (`lighting`); the chart is drawn into the
-picture with a shadow under it and sometimes something in front of it (`occluders`); the same camera takes the picture with and
-without the mask (`degrade`).
+The steps, whose parts are in `synthesis`: the head's pose is fitted to the landmarks (`head_surface`); a mask is cut, coloured
+and formed on a chart of the head (`garments`); the light that falls on the face is fitted and falls on the mask (`lighting`);
+the chart is drawn into the picture with a shadow under it and sometimes something in front of it (`occluders`); the same camera
+takes the picture with and without the mask (`degrade`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidunmask.training import occluders
-from vidunmask.training.degrade import Camera
-from vidunmask.training.dice import Alike, Dice
-from vidunmask.training.garments import PLAIN_TEXTURE, TEXTURE, Garment, Sources, gather
-from vidunmask.training.head_surface import MAX_ANGLE, Pose, chart, drape, fit_pose, place, rasterise, unfold
-from vidunmask.training.lighting import Light, fit_light, shade, sun_and_shade
-from vidunmask.training.mask_kinds import DRAWN, scarf
-from vidunmask.training.templates import load_templates, template
+from vidunmask.training.synthesis import occluders
+from vidunmask.training.synthesis.degrade import Camera
+from vidunmask.training.synthesis.dice import Alike, Dice
+from vidunmask.training.synthesis.garments import PLAIN_TEXTURE, TEXTURE, Garment, Sources, gather
+from vidunmask.training.synthesis.head_surface import MAX_ANGLE, Pose, chart, drape, fit_pose, place, rasterise, unfold
+from vidunmask.training.synthesis.lighting import Light, fit_light, shade, sun_and_shade
+from vidunmask.training.synthesis.mask_kinds import DRAWN, scarf
+from vidunmask.training.synthesis.templates import load_templates, template
 
 KINDS = ("none", "surgical", "cloth", "n95", "kn95", "scarf", "template")  # `SynthesizedBatch.kind` indexes this
 SHARES = (0.12, 0.27, 0.23, 0.14, 0.13, 0.09, 0.12)  # of the mixture; without templates the others divide their share

@@ -27,8 +27,8 @@ from torch.nn import functional as F
 from vidunmask import geometry
 from vidunmask.errors import InputError, OutputError
 from vidunmask.training import align, ending
-from vidunmask.training.head_surface import fit_pose
 from vidunmask.training.shards import ShardImages
+from vidunmask.training.synthesis.head_surface import fit_pose
 from vidunmask.types import FloatArray
 
 MARGIN = 16  # px on each side of the crop: what jitter may use up

@@ -16,7 +16,7 @@ from vidunmask.training.evaluation.protocols import Masks, chunks, spread
 from vidunmask.training.losses import compose
 from vidunmask.training.pack import STILL, Pack
 from vidunmask.training.sizes import shrink, shrink_hole
-from vidunmask.training.turn import turn_some
+from vidunmask.training.synthesis.turn import turn_some
 from vidunmask.types import ByteArray
 
 METRICS = ("ssim", "psnr", "l1")

@@ -34,7 +34,7 @@ from vidunmask.training.loop import (
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
 from vidunmask.training.stored import masks_for
-from vidunmask.training.turn import similarities, turn_some
+from vidunmask.training.synthesis.turn import similarities, turn_some
 
 NETWORK = "unet"
 # wider than the inpainter's: the segmenter is what must survive a badly placed crop, since everything after it can be mended

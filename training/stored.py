@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vidunmask.training.dice import Dice
-from vidunmask.training.garments import PARAMETERS
 from vidunmask.training.masked_faces import MaskSynthesizer, SynthesizedBatch
 from vidunmask.training.pack import Pack
+from vidunmask.training.synthesis.dice import Dice
+from vidunmask.training.synthesis.garments import PARAMETERS
 
 
 class StoredMasks(MaskSynthesizer):

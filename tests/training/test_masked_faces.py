@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from vidunmask.errors import InputError
-from vidunmask.training.head_surface import HEAD
 from vidunmask.training.masked_faces import KINDS, MaskSynthesizer, SynthesizedBatch
-from vidunmask.training.templates import load_templates
+from vidunmask.training.synthesis.head_surface import HEAD
+from vidunmask.training.synthesis.templates import load_templates
 
 DRAWN = ("surgical", "cloth", "n95", "kn95", "scarf")
 MOUTH = ((-0.44, 1.04, -0.3), (0.0, 0.96, 0.0), (0.44, 1.04, -0.3), (0.0, 1.27, -0.1))

@@ -13,7 +13,6 @@ from vidunmask.errors import InputError, OutputError, UsageError
 from vidunmask.networks import weights
 from vidunmask.networks.inpainters.gated_mcsam import GatedMCSAM
 from vidunmask.training import inpainter, segmenter
-from vidunmask.training.head_surface import HEAD
 from vidunmask.training.pack import (
     MARGIN,
     SIDE,
@@ -27,6 +26,7 @@ from vidunmask.training.pack import (
     turned_more_often,
 )
 from vidunmask.training.stored import masks_for
+from vidunmask.training.synthesis.head_surface import HEAD
 
 COUNT = 12  # faces of the made-up pack, see conftest.py
 

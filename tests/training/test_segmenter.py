@@ -5,7 +5,7 @@ import torch
 
 from vidunmask.errors import UsageError
 from vidunmask.training.segmenter import STRAY, parse, stray_some, thin_parts
-from vidunmask.training.turn import similarities
+from vidunmask.training.synthesis.turn import similarities
 
 
 def spots(count=8, size=64):

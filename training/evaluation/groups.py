@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from vidunmask import geometry
-from vidunmask.training.head_surface import fit_pose
 from vidunmask.training.pack import Pack
+from vidunmask.training.synthesis.head_surface import fit_pose
 from vidunmask.types import ByteArray, FloatArray
 
 GROUPINGS = ("type", "yaw", "tone", "tier", "source")

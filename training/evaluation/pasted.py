@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from vidunmask.errors import InputError
-from vidunmask.training.head_surface import fit_pose
-from vidunmask.training.templates import key_points, outline_points
+from vidunmask.training.synthesis.head_surface import fit_pose
+from vidunmask.training.synthesis.templates import key_points, outline_points
 from vidunmask.types import FloatArray
 
 _LARGEST = 512  # px: pictures of masks are brought down to this side, or they would alias

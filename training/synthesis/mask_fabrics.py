@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidunmask.training.dice import Dice, per_sample
-from vidunmask.training.mask_shapes import Laid
+from vidunmask.training.synthesis.dice import Dice, per_sample
+from vidunmask.training.synthesis.mask_shapes import Laid
 
 Palette = tuple[tuple[float, float, float, float], ...]  # red, green, blue, weight
 Range = tuple[float, float]

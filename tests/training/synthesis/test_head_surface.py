@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.training.test_masked_faces import head_landmarks
-from vidunmask.training.head_surface import ROWS, Pose, chart, drape, fit_pose, place, rasterise, unfold
+from vidunmask.training.synthesis.head_surface import ROWS, Pose, chart, drape, fit_pose, place, rasterise, unfold
 
 
 @pytest.mark.parametrize(("yaw", "roll"), [(0, 0), (30, 0), (-50, 10), (0, -25)])

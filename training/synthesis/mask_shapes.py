@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidunmask.training.dice import Dice, per_sample
+from vidunmask.training.synthesis.dice import Dice, per_sample
 
 # Eye distances a radian across and a unit of t down, near the middle of the chart: its measure of distance.
 ACROSS, DOWN = 1.05, 1.25

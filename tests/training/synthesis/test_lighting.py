@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from tests.training.test_masked_faces import head_landmarks
-from vidunmask.training.dice import Dice
-from vidunmask.training.lighting import sun_and_shade
 from vidunmask.training.masked_faces import MaskSynthesizer, SynthesizedBatch
+from vidunmask.training.synthesis.dice import Dice
+from vidunmask.training.synthesis.lighting import sun_and_shade
 
 
 def _lit(brightness: torch.Tensor) -> SynthesizedBatch:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from tests.training.test_masked_faces import draw, head_landmarks
-from vidunmask.training import occluders
-from vidunmask.training.dice import Dice
-from vidunmask.training.head_surface import fit_pose
 from vidunmask.training.masked_faces import MaskSynthesizer
+from vidunmask.training.synthesis import occluders
+from vidunmask.training.synthesis.dice import Dice
+from vidunmask.training.synthesis.head_surface import fit_pose
 
 
 def _dice(count: int) -> Dice:

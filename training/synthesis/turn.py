@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vidunmask import geometry
-from vidunmask.training.head_surface import HEAD, Pose, fit_pose, profile, rasterise, unfold
 from vidunmask.training.pack import Jitter
+from vidunmask.training.synthesis.head_surface import HEAD, Pose, fit_pose, profile, rasterise, unfold
 from vidunmask.types import FloatArray
 
 LATTICE = 49  # vertices a side over twice the picture's

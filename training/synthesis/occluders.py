@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidunmask.training import hands
-from vidunmask.training.dice import Dice, per_sample
-from vidunmask.training.head_surface import Pose
+from vidunmask.training.synthesis import hands
+from vidunmask.training.synthesis.dice import Dice, per_sample
+from vidunmask.training.synthesis.head_surface import Pose
 
 
 def behind_hair(mask: Tensor, images: Tensor, skin: Tensor, phi: Tensor, dice: Dice, *, share: float) -> Tensor:

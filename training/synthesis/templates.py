@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vidunmask.errors import InputError
-from vidunmask.training import mask_fabrics as fabric
-from vidunmask.training.dice import Dice, per_sample
-from vidunmask.training.garments import Garment, Sources, noted, sheet, worn, wrinkles
-from vidunmask.training.head_surface import chart
-from vidunmask.training.mask_shapes import lay, random_cut, relief
+from vidunmask.training.synthesis import mask_fabrics as fabric
+from vidunmask.training.synthesis.dice import Dice, per_sample
+from vidunmask.training.synthesis.garments import Garment, Sources, noted, sheet, worn, wrinkles
+from vidunmask.training.synthesis.head_surface import chart
+from vidunmask.training.synthesis.mask_shapes import lay, random_cut, relief
 
 REACH = (1.25, 0.7)  # a template's texture covers a in ±REACH[0], v in 0.5 ± REACH[1]: room for what hangs over the corners
 SIZE = (144, 224)  # rows and columns

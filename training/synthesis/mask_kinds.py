@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 
-from vidunmask.training import mask_fabrics as fabric
-from vidunmask.training.dice import Dice, per_sample
-from vidunmask.training.garments import (
+from vidunmask.training.synthesis import mask_fabrics as fabric
+from vidunmask.training.synthesis.dice import Dice, per_sample
+from vidunmask.training.synthesis.garments import (
     Form,
     Garment,
     Sources,
@@ -24,8 +24,8 @@ from vidunmask.training.garments import (
     worn,
     wrinkles,
 )
-from vidunmask.training.head_surface import chart
-from vidunmask.training.mask_shapes import Lookup, cover, lay, line, random_cut, where_cut
+from vidunmask.training.synthesis.head_surface import chart
+from vidunmask.training.synthesis.mask_shapes import Lookup, cover, lay, line, random_cut, where_cut
 
 DARK_INK: fabric.Palette = ((0.12, 0.12, 0.2, 3), (0.2, 0.3, 0.6, 1), (0.5, 0.5, 0.5, 1.5))
 ANY_INK: fabric.Palette = ((0.96, 0.96, 0.96, 3), (0.05, 0.05, 0.05, 2), (0.8, 0.1, 0.1, 1))

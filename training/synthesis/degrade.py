@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidunmask.training.dice import Dice
+from vidunmask.training.synthesis.dice import Dice
 
 SIDES = (1.0, 0.75, 0.5625, 0.4375, 0.3125)  # of the crop's side: a face of 300 to 60 pixels fills a crop of 256
 # Quantisation tables of ITU-T T.81, annex K.1.

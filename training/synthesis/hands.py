@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vidunmask.training.dice import Dice, per_sample
+from vidunmask.training.synthesis.dice import Dice, per_sample
 
 BOTH = 0.25  # of the hands come in pairs
 SLEEVES = ((0.1, 0.1, 0.12, 4.0), (0.16, 0.19, 0.3, 2.0), (0.35, 0.31, 0.28, 1.0))

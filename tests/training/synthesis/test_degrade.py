@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vidunmask.training.degrade import Camera, compress
-from vidunmask.training.dice import Dice
+from vidunmask.training.synthesis.degrade import Camera, compress
+from vidunmask.training.synthesis.dice import Dice
 
 
 def _pictures(count: int = 16, size: int = 64) -> torch.Tensor:

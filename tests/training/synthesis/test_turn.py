@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from vidunmask import geometry
-from vidunmask.training.head_surface import fit_pose
 from vidunmask.training.pack import STILL, Jitter
-from vidunmask.training.turn import turn, turn_some
+from vidunmask.training.synthesis.head_surface import fit_pose
+from vidunmask.training.synthesis.turn import turn, turn_some
 
 SIZE = 128
 

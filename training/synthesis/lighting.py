@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidunmask.training.dice import Dice, per_sample
-from vidunmask.training.garments import Garment
-from vidunmask.training.head_surface import MAX_ANGLE, chart
-from vidunmask.training.mask_shapes import ACROSS, DOWN
+from vidunmask.training.synthesis.dice import Dice, per_sample
+from vidunmask.training.synthesis.garments import Garment
+from vidunmask.training.synthesis.head_surface import MAX_ANGLE, chart
+from vidunmask.training.synthesis.mask_shapes import ACROSS, DOWN
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vidunmask.training.dice import Dice, per_sample
-from vidunmask.training.head_surface import chart
-from vidunmask.training.mask_shapes import (
+from vidunmask.training.synthesis.dice import Dice, per_sample
+from vidunmask.training.synthesis.head_surface import chart
+from vidunmask.training.synthesis.mask_shapes import (
     DOWN,
     Cut,
     Laid,
@@ -29,7 +29,7 @@ from vidunmask.training.mask_shapes import (
 )
 
 if TYPE_CHECKING:
-    from vidunmask.training.templates import Templates
+    from vidunmask.training.synthesis.templates import Templates
 
 TEXTURE = (112, 224)  # rows and columns of the chart's texture: about a pixel of a 256-pixel crop
 PLAIN_TEXTURE = (64, 112)  # enough for an outline
