@@ -11,6 +11,7 @@ from PIL import Image
 from tests.video.clips import copy_clip, picture, write_clip
 from vidunmask.types import Frame
 from vidunmask.video import pixels
+from vidunmask.video.animations import palettised
 from vidunmask.video.reader import VideoReader
 
 
@@ -84,3 +85,9 @@ def test_a_film_as_gif_has_colours_and_says_what_it_loses(tmp_path: Path) -> Non
     with av.open(str(tmp_path / "out.gif")) as written:
         first = next(written.decode(video=0)).to_ndarray(format="rgb24").astype(int)
     assert np.abs(first - picture(48, 64)).mean() < 8
+
+
+def test_a_frame_that_has_no_time_yet_gets_its_palette_without_a_word(recwarn: pytest.WarningsRecorder) -> None:
+    made = palettised(av.VideoFrame.from_ndarray(picture(48, 64), "rgb24"))
+    assert made.format.name == "pal8"
+    assert not recwarn.list

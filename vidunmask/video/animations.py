@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -12,7 +13,8 @@ ENCODERS = {"gif": "gif", "apng": "apng"}  # by muxer, and nothing else fits int
 def palettised(native: av.VideoFrame) -> av.VideoFrame:
     """The frame with a palette of its own: exact up to 255 colours, dithered beyond; transparency is all or nothing."""
     graph = av.filter.Graph()
-    source = graph.add_buffer(width=native.width, height=native.height, format=native.format, time_base=native.time_base)
+    # A frame from a camera has no time base yet, and none is wanted here.
+    source = graph.add_buffer(width=native.width, height=native.height, format=native.format, time_base=Fraction(1, 25))
     split, palette = graph.add("split"), graph.add("palettegen", "stats_mode=single")
     use, sink = graph.add("paletteuse", "new=1"), graph.add("buffersink")
     source.link_to(split)
