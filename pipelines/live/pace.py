@@ -154,6 +154,13 @@ class Governor:
         """What is spent now."""
         return self._steps[self.at]
 
+    @property
+    def reason(self) -> str:
+        """Why it has just changed, in a few words."""
+        if self._rose is None:
+            return "to keep up"
+        return "there is room again" if self.at else "everything again"
+
     def step(self, now: float, pace: Pace) -> Level | None:
         """The level to change to, None to stay; to be asked about once a second."""
         if now - self._changed < 3.0:  # the pace still shows the time before

@@ -287,8 +287,7 @@ class _Session:
     def _change(self, level: Level) -> None:
         self._changes += 1
         pace = f"{self._pace.shown:.1f} of {self._pace.captured:.1f} pictures a second"
-        word = "to keep up" if self._governor.at else "everything again"
-        log.warning("%s came out; %s: %s", pace, word, level)
+        log.warning("%s came out; %s: %s", pace, self._governor.reason, level)
         self._chain.change(level)
 
     # What is shown
