@@ -85,10 +85,10 @@ class TemporalBlender:
         composed = fill.image + cv2.resize(tint, (size, size), interpolation=cv2.INTER_LINEAR)
         if trust is not None and before is not None:
             # plain cloth says nothing of the motion under it: what the fills themselves show has the last word
-            apart = cv2.GaussianBlur(np.abs(before - composed).mean(axis=2), (0, 0), _COARSE)
+            apart = cv2.GaussianBlur(_grey(cv2.absdiff(before, composed)), (0, 0), _COARSE)
             keep_map = (self.strength * trust * np.exp(-((apart / _OTHER) ** 2)))[..., None]
             composed += keep_map * (before - composed)
-        composed = np.where(hole[..., None] > 0, composed, fill.crop.astype(np.float32))
+        composed = cv2.copyTo(composed, hole, fill.crop.astype(np.float32))
 
         past.composed, past.tint = composed, tint
         picture = composed + self._grain(past, fill, composed, hole, depth > rim)[..., None] if self.grain else composed
@@ -175,9 +175,14 @@ def blend(fills: Iterable[FrameFaces[Fill]], blender: TemporalBlender, *, observ
         yield frame
 
 
+def _grey(image: FloatArray) -> FloatArray:
+    """The mean (H, W) of the channels of a picture (H, W, 3) float32, in a twentieth of numpy's time."""
+    return cv2.transform(image, np.full((1, 3), 1 / 3, np.float32))
+
+
 def _detail(image: FloatArray) -> FloatArray:
     """Variance (S, S) of the finest detail of a picture (S, S, 3), over about nine pixels."""
-    grey = cv2.transform(image, np.full((1, 3), 1 / 3, np.float32))
+    grey = _grey(image)
     return cv2.blur((grey - cv2.GaussianBlur(grey, (0, 0), 1.5)) ** 2, (9, 9))
 
 
