@@ -235,6 +235,14 @@ def test_editing_one_frame_leaves_those_predicted_from_it_alone(tmp_path: Path) 
             assert same == (a.index % 3 != 0)
 
 
+@pytest.mark.parametrize("name", ["out.m3u8", "out.mpd", "out.png"])
+def test_what_consists_of_several_files_is_no_target(tmp_path: Path, name: str) -> None:
+    source = write_clip(tmp_path / "in.mp4", frames=2)
+    with VideoReader(source) as reader, pytest.raises(UsageError, match="cannot be a single"):
+        VideoWriter(tmp_path / name, reader.info)
+    assert list(tmp_path.iterdir()) == [source]
+
+
 def test_odd_sizes_keep_their_size(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mkv", frames=4, size=(17, 35), codec="ffv1")
     _, writer = copy_clip(source, tmp_path / "out.mp4")

@@ -230,6 +230,8 @@ def container_of(target: Path) -> tuple[str, set[str]]:
     """FFmpeg's muxer for the extension of ``target`` and the codecs it holds; opens nothing."""
     try:
         with av.open(ffmpeg_name(target), "w") as probe:
+            if probe.format.no_file:  # playlists and the like, which would appear piece by piece
+                raise UsageError(f"{target}: a video cannot be a single {target.suffix}; use .mp4, .mkv, .mov or .webm")
             return probe.format.name, set(probe.supported_codecs) | _MORE_CODECS.get(probe.format.name, set())
     except (FFmpegError, ValueError) as error:
         extension = target.suffix or "without an extension"
