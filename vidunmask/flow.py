@@ -75,7 +75,6 @@ class _Channel(Generic[T]):
             if self._cancelled:
                 return False
             if self._newest_wins:
-                self.dropped += len(self._items)
                 self._items.clear()
                 self._bytes = 0
             size = int(getattr(item, "nbytes", 0))
@@ -140,15 +139,15 @@ def prefetch(iterable: Iterable[T], max_items: int, *, max_bytes: int | None = N
     """
     if max_items < 1:
         raise ValueError(f"max_items must be at least 1, got {max_items}")
-    return cast(Iterator[T], _run(iterable, _Channel[T](max_items, max_bytes), None))
+    return cast(Iterator[T], _run(iterable, _Channel[T](max_items, max_bytes)))
 
 
-def latest(iterable: Iterable[T], *, dropped: Callable[[int], None] | None = None) -> Iterator[T]:
+def latest(iterable: Iterable[T]) -> Iterator[T]:
     """Always the newest item of ``iterable``, which runs at its own speed in another thread; for live pictures.
 
-    Items that were overtaken are dropped; ``dropped`` is called, in the consumer's thread, with their total when it grew.
+    Items that were overtaken are dropped.
     """
-    return cast(Iterator[T], _run(iterable, _Channel[T](1, None, newest_wins=True), dropped))
+    return cast(Iterator[T], _run(iterable, _Channel[T](1, None, newest_wins=True)))
 
 
 def ticking(iterable: Iterable[T], seconds: float, *, stop: Callable[[], None] | None = None) -> Generator[T | None]:
@@ -157,27 +156,18 @@ def ticking(iterable: Iterable[T], seconds: float, *, stop: Callable[[], None] |
     For a loop that has to look after something else too, such as a window, while the items are slow to come or do not come.
     ``stop`` is called first where this ends, for whatever reason: it makes a source that may wait for long give up.
     """
-    return _run(iterable, _Channel[T](1, None), None, seconds, stop)
+    return _run(iterable, _Channel[T](1, None), seconds, stop)
 
 
 def _run(
-    iterable: Iterable[T],
-    channel: _Channel[T],
-    dropped: Callable[[int], None] | None,
-    tick: float | None = None,
-    stop: Callable[[], None] | None = None,
+    iterable: Iterable[T], channel: _Channel[T], tick: float | None = None, stop: Callable[[], None] | None = None
 ) -> Generator[T | None]:
-    reported = 0
     # A daemon, so that a source that never returns cannot keep the process alive once the main thread is done.
     thread = threading.Thread(target=channel.produce, args=(iterable,), name="vidunmask-flow", daemon=True)
     del iterable  # only the producer holds it now
     try:
         thread.start()
-        for item in channel.consume(tick):
-            if dropped is not None and channel.dropped > reported:
-                reported = channel.dropped
-                dropped(reported)
-            yield item
+        yield from channel.consume(tick)
     finally:
         channel.cancel()
         if stop is not None:
