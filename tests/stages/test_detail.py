@@ -97,6 +97,20 @@ def test_a_smooth_picture_gets_no_texture():
     assert np.abs(enlarged - picture[0, 0]).max() < 0.5 / 255
 
 
+def test_smooth_skin_is_looked_at_no_more_often_than_other_skin_and_gets_its_texture_when_it_shows(monkeypatch):
+    looks = []
+    monkeypatch.setattr(pixels, "read_crop", lambda *args, read=pixels.read_crop: looks.append(1) or read(*args))
+    frame, fill, picture, alpha = scene(3.0, pores=0.0)
+    rough = scene(3.0)[0]
+    looks.clear()
+    detail = SkinDetail()
+    for index in range(20):
+        detail.step(replace(frame, index=index), fill, picture, alpha)
+    assert len(looks) == 2
+    enlarged, _, _ = detail.step(replace(rough, index=20), fill, picture, alpha)
+    assert enlarged.std(axis=(0, 1)).min() * 255 > 1
+
+
 def test_the_enlarged_part_lies_where_the_fill_lay():
     frame, fill, picture, alpha = scene(2.5, pores=0.0)
     picture[150:160, 100:140] = 0.2

@@ -36,7 +36,7 @@ class Skin:
     texture: FloatArray | None = None  # (P, P) float32, unit variance
     strength: float = 0.0  # grey levels
     light: float = 128.0  # mean grey level of the skin it was seen on
-    factor: float = 0.0  # texture pixels per crop pixel
+    factor: float = 0.0  # texture pixels per crop pixel, 0 until enough of it was seen
     age: int = 0
 
 
@@ -63,7 +63,7 @@ class SkinDetail:
         if skin is None:
             return picture, alpha, fill.frame_to_crop
         # When a person comes closer pores are larger, and the crop holds less of them.
-        renew = skin.texture is None or abs(np.log(factor / skin.factor)) > 0.15
+        renew = skin.factor == 0 or abs(np.log(factor / skin.factor)) > 0.15
         if skin.age % _EVERY == 0 or renew:
             self._look(skin, frame, fill, factor, renew=renew)
         skin.age += 1
@@ -93,8 +93,10 @@ class SkinDetail:
         order = np.argsort(tiles.var(axis=(1, 2)))[1 : len(tiles) // 2]  # the calmer half is skin
         strength = float(np.sqrt(tiles[order].var(axis=(1, 2)).mean()))
         strength = 0.0 if strength < _LEAST else min(strength, _MOST)
-        if renew and strength > 0:
+        if strength > 0 and (renew or skin.texture is None):
             skin.texture, skin.strength, skin.factor = _texture(tiles[order]), strength, factor
+        elif skin.texture is None:
+            skin.factor = factor  # smooth skin is looked at again as seldom as other skin
         else:
             skin.strength += 0.3 * (strength - skin.strength)
         skin.light = max(float(np.median(_tiles(grey, tile)[inside])), 16.0)
