@@ -6,6 +6,7 @@ import contextlib
 import errno
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
@@ -94,6 +95,9 @@ def _signals() -> Iterator[None]:
         now = time.monotonic()
         if now - first[0] < 2.0:
             return
+        if _is_importing(frame):
+            threading.Timer(0.05, signal.raise_signal, (number,)).start()
+            return
         first[0] = now
         raise raised[number]
 
@@ -106,6 +110,15 @@ def _signals() -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether `main` is in the midst of an import: numpy makes an ImportError of what is raised then, torch may abort."""
+    while frame is not None and frame.f_code is not main.__code__:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
+import importlib
 import logging
 import signal
+import time
 
 import pytest
 
@@ -62,6 +64,27 @@ def test_a_signal_becomes_its_exit_code_and_the_handlers_are_put_back(command, n
     before = [signal.getsignal(each) for each in every]
     assert cli.main(["a.mp4", "b.mp4"]) == code
     assert [signal.getsignal(each) for each in every] == before
+
+
+def test_a_signal_in_the_midst_of_an_import_waits_for_its_end(command, tmp_path, monkeypatch, capsys):
+    # As numpy does with whatever is raised while its own modules are loaded.
+    lines = (
+        "import signal",
+        "try:",
+        "    signal.raise_signal(signal.SIGINT)",
+        "except BaseException:",
+        "    raise ImportError",
+    )
+    (tmp_path / "takes_its_time.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def stop(rest):
+        importlib.import_module("takes_its_time")
+        time.sleep(30)
+
+    command(stop)
+    assert cli.main(["a.mp4", "b.mp4"]) == 130
+    assert capsys.readouterr().err == "vidunmask: interrupted, nothing was written\n"
 
 
 def test_a_hangup_that_is_ignored_as_under_nohup_stays_so(command):
