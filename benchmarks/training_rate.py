@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import platform
 import statistics
@@ -53,10 +54,10 @@ def rate(make: Callable[[], object], *, images: int, batch: int, device: torch.d
 def parts(name: str, options: argparse.Namespace, device: torch.device) -> tuple[float, float, str]:
     """Images a second of the images alone and with masks, and where the images are held."""
     pack, where = hold(open_pack(options.pack, "train", layers=LAYERS[name]), options.data, device)
-    order = Order(pack.rows, seed=0)
+    order, positions = Order(pack.rows, seed=0), itertools.count(step=options.batch)
     generator = torch.Generator().manual_seed(0)
     images = rate(
-        lambda: draw_batch(pack, order.take(options.batch), jitter=Jitter(), generator=generator, device=device),
+        lambda: draw_batch(pack, order.at(next(positions), options.batch), jitter=Jitter(), generator=generator, device=device),
         images=options.images,
         batch=options.batch,
         device=device,

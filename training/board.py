@@ -35,10 +35,6 @@ class Board:
         self._writer.add_image("val/sheet", make_grid(pictures.detach().float().cpu(), nrow=columns).clamp(0, 1), images)
         self._writer.flush()
 
-    def text(self, name: str, text: str) -> None:
-        """A text, such as the options of the run."""
-        self._writer.add_text(name, text)
-
     def close(self) -> None:
         """Ends the file."""
         self._writer.close()

@@ -124,7 +124,7 @@ class Run:
         if all(team.any(stored is None, stored is not None)):
             raise UsageError(f"--run {options.run}: not all processes see the same folder; name one that all machines share")
         if stored is not None:
-            self.clock.images = self.clock.start_images = order.position = stored["images"]
+            self.clock.images = self.clock.start_images = stored["images"]
             average.updates, self.spent = stored["updates"], stored["spent"]
             self.clock.before = self.spent
             if "watch" in stored:

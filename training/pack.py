@@ -229,21 +229,14 @@ def turned_more_often(pack: Pack, *, degrees: float = 18.0, times: int = 4) -> n
 
 
 class Order:
-    """An endless shuffled order of a pack's rows that can be stored and resumed."""
+    """An endless shuffled order of a pack's rows, the same from any place on."""
 
     def __init__(self, rows: np.ndarray, *, seed: int) -> None:
         self.rows, self.seed = rows, seed
-        self.position = 0  # images drawn so far
         self._epoch: tuple[int, np.ndarray] | None = None  # the last one shuffled
 
-    def take(self, count: int) -> np.ndarray:
-        """The next ``count`` rows, crossing epochs without a gap."""
-        rows = self.at(self.position, count)
-        self.position += count
-        return rows
-
     def at(self, position: int, count: int) -> np.ndarray:
-        """The ``count`` rows from ``position`` on."""
+        """The ``count`` rows from ``position`` on, crossing epochs without a gap."""
         picked: list[np.ndarray] = []
         while count:
             epoch, offset = divmod(position, len(self.rows))

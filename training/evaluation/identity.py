@@ -17,7 +17,6 @@ import numpy as np
 from vidunmask.errors import WeightsError
 from vidunmask.types import ByteArray, FloatArray
 
-SAME = 0.6  # distances below it are one person, by dlib's documentation
 _FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
 
 
