@@ -81,7 +81,8 @@ def test_a_device_gives_native_frames_with_times_of_the_wall_clock():
 
 def test_a_camera_that_is_unplugged_is_an_error_and_a_stream_that_ends_is_not():
     def open_(endless):
-        return PacketSource("it", "testsrc2=size=64x48:rate=50:duration=0.2", format="lavfi", endless=endless)
+        url = "testsrc2=size=64x48:rate=50:duration=0.2"
+        return PacketSource("it", url, format="lavfi", endless=endless, paced=True)
 
     with open_(False) as source:
         assert len(list(source)) == 9

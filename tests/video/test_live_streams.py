@@ -10,14 +10,19 @@ import socket
 import subprocess
 import threading
 import time
+import types
+from fractions import Fraction
 from functools import partial
 
+import av
+import numpy as np
 import pytest
 
-from tests.video.clips import write_clip
+from tests.video.clips import native, picture, write_clip
 from vidunmask.errors import InputError
-from vidunmask.video import live
+from vidunmask.video import live, live_streams
 from vidunmask.video.camera import open_source
+from vidunmask.video.live_streams import PacketSource
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +74,8 @@ def test_a_udp_stream_that_stalls_is_named(clip):
     url = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
     with send(clip, "mpegts", url, loop=1), open_source(url, timeout=1.0) as source:
         assert source.info.size == (96, 128)
-        frames = iter(source)
-        next(frames)
         with pytest.raises(InputError, match=r"no picture for 1 s, the stream has stalled"):
-            list(frames)
+            list(source)
 
 
 def test_a_udp_stream_comes_back_with_reconnect(clip, monkeypatch, caplog):
@@ -110,7 +113,7 @@ def test_an_rtmp_stream_is_received(clip):
     url = f"rtmp://127.0.0.1:{free_port()}/live/x"
     sound = ["-f", "lavfi", "-i", "anullsrc", "-c:a", "aac"]  # FFmpeg looks for some for five seconds otherwise
     with (
-        ffmpeg("-re", "-i", clip, *sound, "-c:v", "copy", "-f", "flv", "-listen", 1, url),
+        ffmpeg("-re", "-stream_loop", -1, "-i", clip, *sound, "-c:v", "copy", "-f", "flv", "-listen", 1, url),
         open_when_there(url, timeout=5) as source,
     ):
         assert source.info.size == (96, 128)
@@ -208,7 +211,7 @@ class RtspCamera(threading.Thread):
 
 
 def test_an_rtsp_camera_is_received_until_it_hangs_up(clip, tmp_path):
-    with RtspCamera(clip, tmp_path, packets=30) as camera, open_source(camera.url, timeout=2) as source:
+    with RtspCamera(clip, tmp_path, packets=75) as camera, open_source(camera.url, timeout=2) as source:
         assert source.info.size == (96, 128)
         assert len(list(source)) > 5
     assert camera.clients == 1
@@ -226,3 +229,84 @@ def test_an_rtsp_camera_comes_back_with_reconnect(clip, tmp_path, monkeypatch, c
 def test_a_protocol_that_is_not_built_in_is_named_with_a_way_around():
     with pytest.raises(InputError, match=r"built without nothing;.*ffmpeg -i nothing://host:9 -c copy -f mpegts udp://"):
         open_source("nothing://host:9")
+
+
+class Clock:
+    """A clock that goes on only where somebody waits, in place of the module `time` and of a source's event."""
+
+    now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+    def wait(self, seconds):
+        self.now += seconds
+
+    def is_set(self):
+        return False
+
+    set = is_set
+
+
+class Sender:
+    """What PyAV opens: 25 pictures a second since ``began``, those that are due within a millisecond, the others in time."""
+
+    def __init__(self, clock, began):
+        self.clock, self.began, self.sent = clock, began, -1
+        stream = types.SimpleNamespace(codec_context=True, average_rate=Fraction(25))
+        self.streams = types.SimpleNamespace(video=[stream])
+
+    def demux(self, stream):
+        while self.sent < 500:
+            self.sent += 1
+            self.clock.now = max(self.clock.now + 0.001, self.began + self.sent / 25)
+            shot = native(picture(48, 64), "yuv420p")
+            shot.pts, shot.time_base = self.sent, Fraction(1, 25)
+            yield types.SimpleNamespace(decode=lambda shot=shot: [shot])
+
+    def late(self):
+        return self.clock.now - (self.began + self.sent / 25)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(live_streams, "time", clock)
+    monkeypatch.setattr(live, "time", clock)
+    return clock
+
+
+def open_sender(clock, monkeypatch, *, waited=0, loaded=4, **options):
+    """A source whose sender begins after ``waited`` seconds, which was probed for one and left alone for ``loaded`` then."""
+
+    def open_(*arguments, **more):
+        clock.now += waited + 1
+        return sender
+
+    sender = Sender(clock, clock.now + waited)
+    monkeypatch.setattr(av, "open", open_)
+    source = PacketSource("it", "udp://it", **options)
+    clock.now += loaded
+    return source, sender
+
+
+@pytest.mark.parametrize("waited", [0, 8])
+def test_what_piled_up_while_networks_were_loaded_is_not_shown_and_nothing_else_is_left_out(clock, monkeypatch, waited):
+    source, sender = open_sender(clock, monkeypatch, waited=waited)
+    shown = [(sender.sent, sender.late()) for _ in zip(range(50), source, strict=False)]
+    numbers, late = zip(*shown, strict=True)
+    assert max(late) < 0.2
+    assert 120 <= numbers[0] < 140  # of the 125 that piled up the last may come
+    assert np.all(np.diff(numbers) == 1)
+
+
+def test_what_a_web_server_has_goes_on_behind_the_first_picture_at_its_own_pace(clock, monkeypatch):
+    source, sender = open_sender(clock, monkeypatch, loaded=1.5, paced=True)
+    source._stopped = clock
+    shown = [(sender.sent, clock.now) for _ in zip(range(50), source, strict=False)]
+    numbers, at = zip(*shown, strict=True)
+    assert numbers == tuple(range(1, 51))
+    assert np.diff(at).min() > 0.03

@@ -15,6 +15,29 @@ from vidunmask.errors import InputError
 from vidunmask.video.live import JUMP, Captured, LiveSource, reason_of
 
 _GIVE_UP_AFTER = 300  # damaged packets in a row
+_STRETCH = 0.2  # seconds after which it is seen whether pictures come faster than they were shot
+
+
+class _Backlog:
+    """What piled up while a stream was probed and the networks were loaded, and then comes all at once.
+
+    It reaches no further than ``seconds``, those since the stream was asked for, behind the ``first`` picture, whose time is in
+    seconds as well; where the sender was waited for it is less, and ends with the first stretch that comes at its own pace.
+    """
+
+    def __init__(self, first: float, seconds: float) -> None:
+        self._first, self._end = first, first + seconds
+        self._mark = time.monotonic(), first  # clock and time of a picture
+
+    def holds(self, at: float, arrived: float) -> bool:
+        """Whether a picture of that time belongs to it; to be asked about one after the other until one does not."""
+        if not self._first <= at < self._end:
+            return False
+        took, length = arrived - self._mark[0], at - self._mark[1]
+        if took >= _STRETCH:
+            self._mark = arrived, at
+            return length > 2 * took
+        return True
 
 
 class PacketSource(LiveSource):
@@ -42,12 +65,14 @@ class PacketSource(LiveSource):
         self._timeout = timeout
         self._paced = paced
         self._promised: Fraction | None = None
+        self._asked = 0.0  # clock when the stream was asked for
         super().__init__(name, reconnect=reconnect)
 
     def _rate(self) -> Fraction | None:
         return self._promised
 
     def _open(self) -> Iterator[Captured]:
+        self._asked = time.monotonic()
         try:
             container = av.open(
                 self._url, format=self._format, options=self._options, timeout=(2 * self._timeout, self._timeout),
@@ -76,6 +101,8 @@ class PacketSource(LiveSource):
 
     def _pictures_of(self, container: Any, stream: Any) -> Iterator[Captured]:
         damaged = 0
+        first = True
+        backlog: _Backlog | None = None
         due: tuple[float, float] | None = None  # clock and pts, in seconds, of the picture that sets the pace
         try:
             packets = self._packets(container, stream)
@@ -92,6 +119,10 @@ class PacketSource(LiveSource):
                         raise InputError(f"{self.name}: nothing but damaged pictures ({reason_of(error)})") from error
                     continue
                 for native in natives:
+                    if backlog is not None and native.time is not None:
+                        if backlog.holds(native.time, arrived):
+                            continue
+                        backlog = None
                     if self._paced and native.time is not None:
                         if due is None or not -JUMP < native.time - due[1] - (arrived - due[0]) < 10 * JUMP:
                             due = (arrived, native.time)
@@ -99,6 +130,12 @@ class PacketSource(LiveSource):
                             return
                         arrived = time.monotonic()
                     yield arrived, native
+                    if first and native.time is not None:  # a while later: networks are loaded after the first picture
+                        if self._paced:
+                            due = time.monotonic(), native.time
+                        else:
+                            backlog = _Backlog(native.time, time.monotonic() - self._asked)
+                    first = False
             if self._endless and not self._stopped.is_set():
                 raise InputError(f"{self.name}: gives no more pictures; it may have been unplugged")
         finally:
