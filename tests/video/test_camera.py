@@ -217,6 +217,14 @@ def test_a_lost_source_is_an_error_or_is_opened_again(monkeypatch, caplog):
     assert "is back" in caplog.text
 
 
+def test_a_source_that_is_stopped_is_not_lost(caplog):
+    with Flaky(reconnect=True) as source, caplog.at_level("WARNING"):
+        for _ in source:
+            source.stop()
+        assert source.captured == 1
+    assert caplog.text == ""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the list is Linux's")
 def test_the_list_of_cameras_is_made_without_opening_one():
     assert all(found.device.startswith("/dev/video") for found in camera.cameras())

@@ -106,7 +106,7 @@ class LiveSource:
                     if not self._reconnect:
                         raise
                     lost = str(error)
-                if lost is None or not self._reconnect or not self._get_back(lost):
+                if lost is None or self._stopped.is_set() or not self._reconnect or not self._get_back(lost):
                     return
         finally:
             close = getattr(self._pictures, "close", None)
