@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidunmask.errors import UsageError
+from vidunmask.video.urls import without_secrets
 
 BACKENDS = ("auto", "ffmpeg", "opencv")
 STREAM_SCHEMES = ("rtmp", "rtmps", "rtsp", "udp", "tcp", "srt", "http", "https")
@@ -71,7 +72,7 @@ def _check_stream(url: str) -> None:
             raise UsageError(f"--stream {url}: players take ':' in the names of its parts for a protocol; choose another name")
         return
     known = ", ".join(f"{name}://" for name in STREAM_SCHEMES)
-    raise UsageError(f"--stream {url}: must begin with one of {known}, or be a playlist FILE.m3u8 (HLS)")
+    raise UsageError(f"--stream {without_secrets(url)}: must begin with one of {known}, or be a playlist FILE.m3u8 (HLS)")
 
 
 def size_of(text: str) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from vidunmask.pipelines.live.sinks import PATIENCE, QUEUE_BYTES
 from vidunmask.pipelines.remove import SYNTHESIZED
 from vidunmask.types import Frame
 from vidunmask.video.info import VideoInfo
+from vidunmask.video.urls import without_secrets
 
 _STILL = 1.0  # seconds without a picture after which the last one is sent again
 
@@ -31,7 +32,7 @@ class NetworkStream:
 
     def __init__(self, url: str, like: VideoInfo) -> None:
         """Starts ffmpeg; raises DeviceError where there is none."""
-        self.name = self._url = url
+        self.name, self._url = without_secrets(url), url
         self._like = like
         self._side = max(like.display_size)
         self._said: Any = TemporaryFile()  # noqa: SIM115 - lives as long as the process that writes to it
@@ -95,13 +96,14 @@ class NetworkStream:
 
     def _failed(self) -> OutputError:
         reason = self._complaint()
-        return OutputError(f"--stream {self._url}: ffmpeg gave up" + (f" ({reason})" if reason else ""))
+        return OutputError(f"--stream {self.name}: ffmpeg gave up" + (f" ({reason})" if reason else ""))
 
     def _complaint(self) -> str:
         """The first error that ffmpeg has named, empty where there is none."""
         with contextlib.suppress(OSError, ValueError):
             self._said.seek(0)
-            return next((line for line in self._said.read().decode(errors="replace").splitlines() if line.strip()), "")
+            lines = self._said.read().decode(errors="replace").splitlines()
+            return without_secrets(next((line for line in lines if line.strip()), ""))
         return ""
 
     def close(self) -> str:
@@ -121,7 +123,7 @@ class NetworkStream:
             if code != 0 and self._sent:
                 raise self._failed()
             if self._sent and (reason := self._complaint()):  # a part of a playlist that cannot be written does not end it
-                raise OutputError(f"--stream {self._url}: not all of it could be written ({reason})")
+                raise OutputError(f"--stream {self.name}: not all of it could be written ({reason})")
             return f"{self.name}: {self._sent} pictures sent" + (f", {self.dropped} lost" if self.dropped else "")
         finally:
             if self._process.poll() is None:

@@ -135,7 +135,7 @@ def test_a_stream_that_nobody_takes_does_not_spoil_the_recording(clip, tmp_path,
     live = LiveConfig(
         source=str(clip), loop=True, window=False, stream="rtmp://127.0.0.1:1/live/x", record=tmp_path / "out.mp4", duration=2
     )
-    with pytest.raises(OutputError, match=r"--stream rtmp://127.0.0.1:1/live/x: ffmpeg gave up \(.*refused"):
+    with pytest.raises(OutputError, match=r"--stream rtmp://127.0.0.1:1/live/\*\*\*: ffmpeg gave up \(.*refused"):
         run(live, config, parts=parts)
     times = times_of(tmp_path / "out.mp4")
     assert times[-1] > 1.0

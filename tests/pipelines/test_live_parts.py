@@ -40,6 +40,7 @@ from vidunmask.video.reader import VideoReader
         ({"stream": "out.mp4"}, "--stream out.mp4"),
         ({"stream": "a/talk:1.m3u8"}, "--stream a/talk:1.m3u8: players take ':'"),
         ({"stream": "ftp://host/x"}, "--stream ftp://host/x"),
+        ({"stream": "ftp://me:secret@host/x"}, r"--stream ftp://me:\*\*\*@host/x: must"),
         ({"window": False}, "--no-window"),
     ],
 )

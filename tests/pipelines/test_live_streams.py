@@ -1,5 +1,6 @@
 """What live mode sends over the network, received over loopback: every protocol that `--stream` takes."""
 
+import contextlib
 import http.server
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from vidunmask.pipelines.live import network
 from vidunmask.pipelines.live.network import NetworkStream
 from vidunmask.video.camera import open_source
 from vidunmask.video.reader import VideoReader
+from vidunmask.video.urls import without_secrets
 
 SIZE = (96, 128)
 
@@ -82,7 +84,7 @@ def test_a_stream_arrives(like, tmp_path, url, kind, listening):
         wait_until_taken(port, kind)
         sink = NetworkStream(url, like)
         push(sink, 30)
-        assert sink.close() == f"{url}: 30 pictures sent"
+        assert sink.close() == f"{without_secrets(url)}: 30 pictures sent"
         receiver.wait(20)
     finally:
         receiver.kill()
@@ -189,3 +191,12 @@ def test_the_way_around_a_protocol_that_pyav_has_not_works(like):
     finally:
         relay.kill()
         relay.wait()
+
+
+def test_an_outlet_does_not_tell_its_stream_key(like):
+    sink = NetworkStream("rtmp://127.0.0.1:1/live/secret-key", like)
+    with pytest.raises(OutputError, match=r"--stream rtmp://127\.0\.0\.1:1/live/\*\*\*: ffmpeg gave up \(.*refused") as raised:
+        push(sink, 200)
+    with contextlib.suppress(OutputError):
+        sink.close()
+    assert "secret" not in sink.name + str(raised.value)

@@ -23,6 +23,7 @@ from vidunmask.errors import InputError
 from vidunmask.video import live, live_streams
 from vidunmask.video.camera import open_source
 from vidunmask.video.live_streams import PacketSource
+from vidunmask.video.urls import without_secrets
 
 
 @pytest.fixture(scope="module")
@@ -310,3 +311,25 @@ def test_what_a_web_server_has_goes_on_behind_the_first_picture_at_its_own_pace(
     numbers, at = zip(*shown, strict=True)
     assert numbers == tuple(range(1, 51))
     assert np.diff(at).min() > 0.03
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://user:se:cr@t@host:554/door", "rtsp://user:***@host:554/door"),
+        ("rtsp://user@host/a:b@c", "rtsp://user@host/a:b@c"),
+        ("Cannot open RTMPS://host:443/app/key?token=1: refused", "Cannot open RTMPS://host:443/app/***: refused"),
+        ("rtmp://me:secret@host/app/key", "rtmp://me:***@host/app/***"),
+        ("srt://host:9?passphrase=secret", "srt://host:9?***"),
+        ("what is http://127.0.0.1:8000/live.m3u8?", "what is http://127.0.0.1:8000/live.m3u8?"),
+    ],
+)
+def test_an_address_is_shown_without_what_is_secret_in_it(text, shown):
+    assert without_secrets(text) == shown
+
+
+def test_messages_about_a_stream_do_not_tell_its_password():
+    for url in ("nothing://me:secret@host:9", f"udp://me:secret@127.0.0.1:{free_port(socket.SOCK_DGRAM)}"):
+        with pytest.raises(InputError, match=re.escape(without_secrets(url))) as raised:
+            open_source(url, timeout=0.1)
+        assert "secret" not in str(raised.value)

@@ -13,6 +13,7 @@ from av.error import ExitError, FFmpegError, ProtocolNotFoundError
 
 from vidunmask.errors import InputError
 from vidunmask.video.live import JUMP, Captured, LiveSource, reason_of
+from vidunmask.video.urls import without_secrets
 
 _GIVE_UP_AFTER = 300  # damaged packets in a row
 _STRETCH = 0.2  # seconds after which it is seen whether pictures come faster than they were shot
@@ -82,7 +83,7 @@ class PacketSource(LiveSource):
             scheme = self._url.split("://", 1)[0]
             raise InputError(
                 f"{self.name}: the FFmpeg within PyAV was built without {scheme}; let an ffmpeg that knows it "
-                f"pass the stream on (ffmpeg -i {self._url} -c copy -f mpegts udp://127.0.0.1:5000), and take that with "
+                f"pass the stream on (ffmpeg -i {self.name} -c copy -f mpegts udp://127.0.0.1:5000), and take that with "
                 "--source udp://127.0.0.1:5000"
             ) from error
         except (FFmpegError, OSError, ValueError) as error:
@@ -170,4 +171,4 @@ def open_stream(url: str, *, timeout: float = 5.0, reconnect: bool = False) -> L
         options["rtsp_transport"] = "tcp"
     # These come as fast as the line carries them, the others as they are shot.
     paced = scheme in ("http", "https", "hls")
-    return PacketSource(url, url, options=options, timeout=timeout, reconnect=reconnect, paced=paced)
+    return PacketSource(without_secrets(url), url, options=options, timeout=timeout, reconnect=reconnect, paced=paced)
