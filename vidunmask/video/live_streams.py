@@ -169,6 +169,8 @@ def open_stream(url: str, *, timeout: float = 5.0, reconnect: bool = False) -> L
     options = {"flags": "low_delay"}  # not fflags nobuffer, which throws away what was read to know the stream
     if scheme == "rtsp":
         options["rtsp_transport"] = "tcp"
+    if scheme in ("rtmp", "rtmps") or url.split("?", 1)[0].lower().endswith(".flv"):
+        options["analyzeduration"] = "1000000"  # µs; FLV announces sound also where there is none, and FFmpeg looks for it
     # These come as fast as the line carries them, the others as they are shot.
     paced = scheme in ("http", "https", "hls")
     return PacketSource(without_secrets(url), url, options=options, timeout=timeout, reconnect=reconnect, paced=paced)
