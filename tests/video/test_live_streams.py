@@ -135,17 +135,41 @@ def web_server(folder):
             server.shutdown()
 
 
-@pytest.mark.parametrize("name", ["a.m3u8", "a.ts"])
-def test_what_a_web_server_has_is_played_at_its_own_pace(clip, tmp_path, name):
-    hls = ["-f", "hls", "-hls_time", "0.4", "-hls_list_size", "0"] if name.endswith("m3u8") else []
-    with ffmpeg("-i", clip, "-c", "copy", *hls, tmp_path / name) as process:
+HLS = ("-f", "hls", "-hls_time", "0.4", "-hls_list_size", "0")
+
+
+def convert(clip, path, *options):
+    with ffmpeg("-i", clip, "-c", "copy", *options, path) as process:
         assert process.wait() == 0
+
+
+# Of what may be live the first picture has served to know the size.
+@pytest.mark.parametrize(("name", "options", "count"), [("a.m3u8", HLS, 30), ("a.ts", (), 29)])
+def test_what_a_web_server_has_is_played_at_its_own_pace(clip, tmp_path, name, options, count):
+    convert(clip, tmp_path / name, *options)
     with web_server(tmp_path) as address, open_source(f"{address}/{name}", timeout=5) as source:
         began = time.monotonic()
         frames = list(source)
         took = time.monotonic() - began
-    assert len(frames) == 29  # the first one served to know the size
+    assert len(frames) == count
     assert took > 0.8
+
+
+@pytest.mark.parametrize(("ended_at_first", "count", "lost"), [(True, 30, 0), (False, 29, 1)])
+def test_a_playlist_that_has_ended_is_not_played_again_with_reconnect(
+    clip, tmp_path, monkeypatch, caplog, ended_at_first, count, lost
+):
+    monkeypatch.setattr(live, "_PAUSES", (0.01,))
+    path = tmp_path / "a.m3u8"
+    convert(clip, path, *HLS)
+    whole = path.read_text()
+    if not ended_at_first:
+        path.write_text(whole.replace("#EXT-X-ENDLIST\n", ""))
+    with web_server(tmp_path) as address, open_source(f"{address}/a.m3u8", reconnect=True) as source:
+        path.write_text(whole)
+        assert len(take(source, 40)) == count
+    assert caplog.text.count("trying to get it back") == lost
+    assert "is back" not in caplog.text
 
 
 class RtspCamera(threading.Thread):
@@ -248,6 +272,8 @@ class Clock:
 
 class Sender:
     """What PyAV opens: 25 pictures a second since ``began``, those that are due within a millisecond, the others in time."""
+
+    duration = None
 
     def __init__(self, clock, began):
         self.clock, self.began, self.sent = clock, began, -1

@@ -134,9 +134,9 @@ class LiveSource:
             del picture
 
     def _get_back(self, lost: str) -> bool:
-        """Tries to open the source again until it is there or `stop` is called."""
+        """Tries to open the source again until it is there or `stop` is called; false too where it has ended meanwhile."""
         log.warning("%s; trying to get it back", lost)
-        attempt = 0
+        attempt, ended = 0, self._ends()
         while not self._stopped.is_set():
             self.waiting = lost
             if self._stopped.wait(_PAUSES[min(attempt, len(_PAUSES) - 1)]):
@@ -149,6 +149,8 @@ class LiveSource:
                 log.debug("%s", lost)
                 continue
             self.waiting = None
+            if self._ends() and not ended:  # what is left of a playlist was live, and has been seen
+                return False
             log.warning("%s: is back", self.name)
             return True
         return False

@@ -67,10 +67,14 @@ class PacketSource(LiveSource):
         self._paced = paced
         self._promised: Fraction | None = None
         self._asked = 0.0  # clock when the stream was asked for
+        self._whole = False  # whether a web server has all of it, as of a playlist that has ended
         super().__init__(name, reconnect=reconnect)
 
     def _rate(self) -> Fraction | None:
         return self._promised
+
+    def _ends(self) -> bool:
+        return self._whole
 
     def _open(self) -> Iterator[Captured]:
         self._asked = time.monotonic()
@@ -95,6 +99,7 @@ class PacketSource(LiveSource):
             # Threads over whole frames would hold pictures back, one for each thread.
             stream.thread_type = "SLICE"
             self._promised = stream.average_rate or stream.guessed_rate or None
+            self._whole = self._paced and bool(container.duration)
         except BaseException:
             container.close()
             raise
