@@ -195,7 +195,7 @@ class Flaky(LiveSource):
         self.opened += 1
         if self.opened in (2, 3):
             raise InputError("flaky: no answer")
-        return self._give((48, 64) if self.opened == 1 else (96, 128))
+        return self._give((48, 64) if self.opened == 1 else (96, 96))
 
     def _give(self, size):
         for seed in range(3):
@@ -209,12 +209,13 @@ def test_a_lost_source_is_an_error_or_is_opened_again(monkeypatch, caplog):
     with Flaky() as source, pytest.raises(InputError, match="lost"):
         list(source)
     with Flaky(reconnect=True) as source, caplog.at_level("WARNING"):
-        frames = [frame for frame, _ in zip(source, range(4), strict=False)]
+        frames = [frame for _, frame in zip(range(5), source, strict=False)]
         assert source.opened == 4
     assert {(frame.native.height, frame.native.width, frame.native.format.name) for frame in frames} == {(48, 64, "yuv420p")}
-    assert [frame.index for frame in frames] == [0, 1, 2, 3]
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
     assert "trying to get it back" in caplog.text
     assert "is back" in caplog.text
+    assert caplog.text.count("flaky: gives 96x96 now, stretched to 64x48 as at first") == 1
 
 
 def test_a_source_that_is_stopped_is_not_lost(caplog):

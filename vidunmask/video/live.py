@@ -59,6 +59,7 @@ class LiveSource:
         if self._first is None:
             raise InputError(f"{name}: ended before its first picture")
         self.info = self._describe(self._first[1])
+        self._size = self.info.size  # of the last picture, as it came
 
     def _open(self) -> Iterator[Captured]:
         """Opens the source, raising InputError, and gives the pictures it has from now on; ends with the source."""
@@ -167,6 +168,10 @@ class LiveSource:
     def _conform(self, native: av.VideoFrame) -> av.VideoFrame:
         """The picture in the size and format of the first one."""
         height, width = self.info.size
+        if (native.height, native.width) != self._size:
+            self._size = native.height, native.width
+            how = "scaled" if native.height * width == native.width * height else "stretched"
+            log.warning("%s: gives %dx%d now, %s to %dx%d as at first", self.name, *self._size[::-1], how, width, height)
         if (native.height, native.width, native.format.name) == (height, width, self.info.pix_fmt):
             return upright(native)
         keep = native.color_range or None
