@@ -64,6 +64,8 @@ def test_what_a_kind_of_source_does_not_have_is_refused(tmp_path):
     path = write_clip(tmp_path / "a.mp4")
     with pytest.raises(UsageError, match="--size"):
         open_source(str(path), mode=Mode((480, 640)))
+    with pytest.raises(UsageError, match="--reconnect: a file cannot be lost"):
+        open_source(str(path), reconnect=True)
 
 
 def test_a_device_gives_native_frames_with_times_of_the_wall_clock():

@@ -97,7 +97,7 @@ def open_source(
 ) -> LiveSource:
     """The live source that ``source`` names: a camera's index or device, a URL, or a file.
 
-    Raises InputError where it cannot be opened, UsageError where ``loop`` or a mode is asked of what has none.
+    Raises InputError where it cannot be opened, UsageError where ``loop``, ``reconnect`` or a mode is asked of what has none.
     """
     if _is_url(source):
         _none_of("a network stream", mode=mode, loop=loop)
@@ -108,7 +108,7 @@ def open_source(
         return open_camera(source, mode=mode, backend=backend, timeout=timeout, reconnect=reconnect)
     if not path.exists():
         raise InputError(f"{source}: no such camera, stream or file; vidunmask live --list shows the cameras")
-    _none_of("a file", mode=mode)
+    _none_of("a file", mode=mode, reconnect=reconnect)
     return FileSource(path, loop=loop)
 
 
@@ -126,9 +126,11 @@ def is_camera(source: str) -> bool:
     return source.isdigit() or source.startswith(("/dev/", "video="))
 
 
-def _none_of(what: str, *, mode: Mode | None = None, loop: bool = False) -> None:
+def _none_of(what: str, *, mode: Mode | None = None, loop: bool = False, reconnect: bool = False) -> None:
     if loop:
         raise UsageError(f"--loop: {what} cannot be played again; it is for files")
+    if reconnect:
+        raise UsageError(f"--reconnect: {what} cannot be lost; it is for cameras and streams")
     if mode is not None and mode != Mode():
         raise UsageError(f"--size, --rate and --input-format: {what} has its own; they are for cameras")
 
