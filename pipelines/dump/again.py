@@ -24,7 +24,7 @@ from vidunmask.stages.observe import Observer
 from vidunmask.stages.smoothing import Path as CropPath
 from vidunmask.stages.track import START, as_tracked
 from vidunmask.stages.unmask import Segmented, Unmasker, fill_of, probabilities_of, segmented
-from vidunmask.stages.wearing import MaskWearing, WearingPast, lower_face
+from vidunmask.stages.wearing import MaskWearing, WearingPast, is_small, lower_face
 from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces, TrackedFace
 from vidunmask.video import pixels
 
@@ -171,7 +171,8 @@ def settle(frame: Frame, faces: Sequence[Face], *, temporal: bool, place: Path) 
     """Smooths the mask over the frames around, decides whether it is worn, and makes the hole."""
     for face in faces:
         probability = _there(face.probability)
-        zones = lower_face(_crop_landmarks(face), len(probability), trust=face.trust)
+        small = is_small(_there(face.frame_to_crop))
+        zones = lower_face(_crop_landmarks(face), len(probability), trust=face.trust, small=small)
         face.covered = zones.covered(probability)
         if temporal:
             decision, time = MaskWearing(past=face.wearing), float(frame.time)

@@ -160,3 +160,13 @@ def test_on_a_profile_a_mask_under_the_chin_is_still_none() -> None:
     mask = np.zeros((256, 256), np.float32)
     mask[200:] = 1
     assert lower_face(face68(), 256, trust=0.0).covered(mask) < Thresholds().start
+
+
+def test_of_a_small_face_a_doubtful_mask_goes_on_and_does_not_begin() -> None:
+    zones, small = lower_face(face68(), 256), lower_face(face68(), 256, small=True)
+    clear, half = (np.where(np.arange(256)[:, None] > 120, p, 0.0) * np.ones((1, 256)) for p in (0.95, 0.65))
+    assert small.covered(clear.astype(np.float32)) == zones.covered(clear.astype(np.float32)) > Thresholds().start
+    assert zones.covered(half.astype(np.float32)) > Thresholds().start
+    share = small.covered(half.astype(np.float32))
+    assert opacities([share] * 20).max() == 0
+    assert opacities([1.0] * 10 + [share] * 20).min() == 1

@@ -35,13 +35,13 @@ class SecondLook(nn.Module):
 
     def forward(self, image: Tensor, may: Tensor | None = None) -> Tensor:
         seen: Tensor = self.network(image).float()
-        doubtful = doubt(seen) > DOUBT
+        doubtful = doubt(torch.sigmoid(seen)) > DOUBT
         unsure = torch.nonzero(doubtful if may is None else doubtful & may).flatten()
         if not len(unsure):
             return seen
         again = self._look(image[unsure].flip(3)).flip(3)
         seen = seen.index_copy(0, unsure, (seen[unsure] + again) / 2)
-        unsure = unsure[doubt(seen[unsure]) > DEEP_DOUBT]
+        unsure = unsure[doubt(torch.sigmoid(seen[unsure])) > DEEP_DOUBT]
         if not len(unsure):
             return seen
         far = _step_back(image[unsure])
@@ -54,13 +54,13 @@ class SecondLook(nn.Module):
         return logits.float()
 
 
-def doubt(logits: Tensor) -> Tensor:
-    """How much of each mask (B, 1, S, S) is in doubt, (B,): the sum of 4 p (1 - p) over that of p.
+def doubt(probability: Tensor) -> Tensor:
+    """How much of each mask, probability p (B, 1, S, S), is in doubt, (B,): the sum of 4 p (1 - p) over that of p.
 
     What is most likely no mask does not count: a faint haze over a bare face would be nothing but doubt.
     A soft edge about a large mask gives 0.05 to 0.15; a mask of which half is as likely cloth as not gives 0.67.
     """
-    p = torch.sigmoid(logits.float()).flatten(1)
+    p = probability.flatten(1)
     least = _LEAST * p.shape[1] / 256**2
     return (4 * p * (1 - p) * (p > _FAINT)).sum(1) / p.sum(1).clamp_min(least)
 

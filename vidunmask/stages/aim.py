@@ -19,7 +19,6 @@ from vidunmask.stages import wearing
 from vidunmask.stages.crop import placement
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.owners import Claim, taken
-from vidunmask.stages.unmask import is_large
 from vidunmask.types import ByteArray, FloatArray, FrameFaces, TrackedFace
 
 TRUSTED = 0.8  # landmarks that are trusted more are those of a head that is not turned far ...
@@ -77,7 +76,7 @@ class Aimer:
         for place in turned:
             face = item.faces[place]
             last = self._moves.of(face.track_id, index, reset=face.reset)
-            every = self._every if is_large(crops[place]) else max(self._every, _EVERY_OF_SMALL)
+            every = max(self._every, _EVERY_OF_SMALL) if wearing.is_small(crops[place]) else self._every
             if last and index - last[0][0] < every:
                 moves[place] = last[0][1]
             else:

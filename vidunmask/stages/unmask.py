@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vidunmask import geometry
 from vidunmask.errors import DeviceError
 from vidunmask.flow import tap
 from vidunmask.networks.looks import SecondLook
@@ -23,13 +22,12 @@ from vidunmask.stages.holes import MaskSmoother, guide_of, hole_of
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.observe import Observer
 from vidunmask.stages.owners import shared_out
-from vidunmask.stages.wearing import MaskWearing, WearingPast, lower_face
+from vidunmask.stages.wearing import MaskWearing, WearingPast, is_small, lower_face
 from vidunmask.types import ByteArray, FaceCrop, Fill, FloatArray, Frame, FrameFaces, KnownFace
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_SMALL = 2.0  # crops enlarged by more show faces of less than about 70 px
 _MOST_AHEAD = 16  # frames held back, whatever the time stamps say
 
 
@@ -228,11 +226,6 @@ def _gather(
         yield held
 
 
-def is_large(frame_to_crop: FloatArray) -> bool:
-    """Whether a face is worth a second look, by the transform (2, 3) of its crop."""
-    return geometry.scale_of(frame_to_crop) <= _SMALL
-
-
 def _segment(groups: Iterable[list[FrameFaces[FaceCrop]]], unmasker: Unmasker) -> Iterator[FrameFaces[Segmented]]:
     for group in groups:
         raw = deque(probabilities_of([crop for item in group for crop in item.faces], unmasker))
@@ -244,7 +237,7 @@ def probabilities_of(crops: Sequence[FaceCrop], unmasker: Unmasker) -> list[Floa
     """What the segmenter makes of crops, of whatever frames: probabilities (S, S) of a mask, anybody's; NaN where it failed."""
     if not crops:
         return []
-    return list(unmasker.segment([crop.image for crop in crops], large=[is_large(crop.frame_to_crop) for crop in crops]))
+    return list(unmasker.segment([crop.image for crop in crops], large=[not is_small(crop.frame_to_crop) for crop in crops]))
 
 
 def segmented(crops: Sequence[FaceCrop], probabilities: Sequence[FloatArray]) -> tuple[Segmented, ...]:
@@ -254,7 +247,7 @@ def segmented(crops: Sequence[FaceCrop], probabilities: Sequence[FloatArray]) ->
         failed = not np.isfinite(probability).all()
         if failed:
             probability = np.zeros_like(probability)
-        zones = lower_face(crop.landmarks, len(probability), trust=crop.trust)
+        zones = lower_face(crop.landmarks, len(probability), trust=crop.trust, small=is_small(crop.frame_to_crop))
         covered = zones.covered(probability)
         done.append(Segmented(crop, probability, zones.region, guide_of(crop.image), covered, failed=failed))
     return tuple(done)

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from vidunmask import geometry
 from vidunmask.errors import UsageError
+from vidunmask.networks.looks import doubt
 from vidunmask.types import ByteArray, FloatArray
 
 MOUTH_SHARE = 0.7  # of the weight; the chin has the rest, so that a chin mask alone stays below every sensible threshold
@@ -25,6 +27,9 @@ _MOUTH = (31, 35, 54, 55, 57, 59, 48)  # dlib indices: nose wings, mouth corners
 _CHEEKS = (2, 3, 48, 54, 13, 14, 30)  # jaw beside the nose, mouth corners, tip of the nose
 _LEAST = 0.002  # of the crop: a mouth or chin smaller than this is none
 TRUSTED = 0.5  # of the landmarks
+_SMALL = 2.0  # crops enlarged by more show faces of less than about 70 px
+UNSURE = 0.7  # `looks.doubt` of a small face's mask from which on it only goes on ...
+MOST_UNSURE = 0.4  # ... counted as so much covered: between the thresholds
 _ASIDE = (0.0, -0.25, -0.125, 0.125, 0.25)  # of the crop's side; the eyes lie as far apart
 _CHIN = (48, 54, 11, 10, 9, 8, 7, 6, 5)  # mouth corners and the lower jaw
 
@@ -37,22 +42,35 @@ class LowerFace:
     cheeks: FloatArray  # (S, S) float32 weights that sum to 1: beside and above the mouth, jaw to jaw
     region: ByteArray  # (S, S) 0/1: nose to chin, jaw to jaw
     aside: tuple[int, ...] = (0,)  # pixels to the right by which all of that may be off
+    small: bool = False  # whether the segmenter sees too little of the face to be taken at its word
 
     def covered(self, probability: FloatArray) -> float:
         """The share 0..1 of the lower face under a mask, for its probability (S, S).
 
         A hand before the mouth hides the mask there, but not on both cheeks, where a mask under the chin never is. So either
         zone can vouch for it.
+
+        Of small faces, collars, sleeves and beards beside the mouth are half taken for masks. So what is in doubt there keeps a
+        mask that was worn and begins none: in every 20th of 500 frames of a crowd 38 of 41 faces edited by mistake are left
+        alone for it, and 3 of 40 masks, on faces of 15 to 25 pixels.
         """
-        return max(self._covered(_moved(probability, -shift)) for shift in self.aside)
+        share = max(self._covered(_moved(probability, -shift)) for shift in self.aside)
+        if self.small and share > MOST_UNSURE and float(doubt(torch.from_numpy(probability)[None])) >= UNSURE:
+            return MOST_UNSURE
+        return share
 
     def _covered(self, probability: FloatArray) -> float:
         cheeks = min(1.0, CHEEKS_SAY * float((self.cheeks * probability).sum()))
         return max(float((self.front * probability).sum()), cheeks)
 
 
-def lower_face(landmarks: FloatArray, size: int, *, trust: float = 1.0) -> LowerFace:
-    """The zones of a crop with landmarks (68, 2) in crop pixels.
+def is_small(frame_to_crop: FloatArray) -> bool:
+    """Whether a face is small in its frame, by the transform (2, 3) of its crop."""
+    return geometry.scale_of(frame_to_crop) > _SMALL
+
+
+def lower_face(landmarks: FloatArray, size: int, *, trust: float = 1.0, small: bool = False) -> LowerFace:
+    """The zones of a crop with landmarks (68, 2) in crop pixels, of a face that is ``small`` in its frame or not.
 
     On a profile, whose landmarks are not trusted, the mask is looked for in front of and behind them too: they are those of a
     mean face about the eyes, nose and mouth that the detector guesses under the mask. Where the landmarks leave no face to
@@ -74,7 +92,7 @@ def lower_face(landmarks: FloatArray, size: int, *, trust: float = 1.0) -> Lower
     region = polygon(points, (*range(2, 15), 30)).astype(np.uint8)
     aside = tuple(round(by * size) for by in _ASIDE) if trust < TRUSTED else (0,)
     region = np.maximum.reduce([_moved(region, shift) for shift in aside])
-    return LowerFace(front.astype(np.float32), (cheeks / cheeks.sum()).astype(np.float32), region, aside)
+    return LowerFace(front.astype(np.float32), (cheeks / cheeks.sum()).astype(np.float32), region, aside, small)
 
 
 def _moved(picture: npt.NDArray[Any], by: int) -> npt.NDArray[Any]:
