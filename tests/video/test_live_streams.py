@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from tests.video.clips import native, picture, write_clip
+from tests.video.clock import Clock
 from vidunmask.errors import InputError
 from vidunmask.video import live, live_streams
 from vidunmask.video.camera import open_source
@@ -251,23 +252,6 @@ def test_an_rtsp_camera_comes_back_with_reconnect(clip, tmp_path, monkeypatch, c
 def test_a_protocol_that_is_not_built_in_is_named_with_a_way_around():
     with pytest.raises(InputError, match=r"built without nothing;.*ffmpeg -i nothing://host:9 -c copy -f mpegts udp://"):
         open_source("nothing://host:9")
-
-
-class Clock:
-    """A clock that goes on only where somebody waits, in place of the module `time` and of a source's event."""
-
-    now = 100.0
-
-    def monotonic(self):
-        return self.now
-
-    def wait(self, seconds):
-        self.now += seconds
-
-    def is_set(self):
-        return False
-
-    set = is_set
 
 
 class Sender:
