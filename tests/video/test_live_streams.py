@@ -255,22 +255,28 @@ def test_a_protocol_that_is_not_built_in_is_named_with_a_way_around():
 
 
 class Sender:
-    """What PyAV opens: 25 pictures a second since ``began``, those that are due within a millisecond, the others in time."""
+    """What PyAV opens: 25 pictures a second since ``began``, those that are due within a millisecond, the others in time.
+
+    After 500 of them there is sound alone.
+    """
 
     duration = None
 
     def __init__(self, clock, began):
         self.clock, self.began, self.sent = clock, began, -1
-        stream = types.SimpleNamespace(codec_context=True, average_rate=Fraction(25))
-        self.streams = types.SimpleNamespace(video=[stream])
+        self.stream = types.SimpleNamespace(codec_context=True, average_rate=Fraction(25))
+        self.streams = types.SimpleNamespace(video=[self.stream])
 
-    def demux(self, stream):
+    def demux(self):
         while self.sent < 500:
             self.sent += 1
             self.clock.now = max(self.clock.now + 0.001, self.began + self.sent / 25)
             shot = native(picture(48, 64), "yuv420p")
             shot.pts, shot.time_base = self.sent, Fraction(1, 25)
-            yield types.SimpleNamespace(decode=lambda shot=shot: [shot])
+            yield types.SimpleNamespace(stream=self.stream, decode=lambda shot=shot: [shot])
+        while True:
+            self.clock.now += 0.02
+            yield types.SimpleNamespace(stream="sound")
 
     def late(self):
         return self.clock.now - (self.began + self.sent / 25)
@@ -318,6 +324,13 @@ def test_what_a_web_server_has_goes_on_behind_the_first_picture_at_its_own_pace(
     numbers, at = zip(*shown, strict=True)
     assert numbers == tuple(range(1, 51))
     assert np.diff(at).min() > 0.03
+
+
+def test_a_stream_of_which_only_sound_is_left_has_stalled(clock, monkeypatch):
+    source, sender = open_sender(clock, monkeypatch)
+    with pytest.raises(InputError, match="it: no picture for 5 s"):
+        list(source)
+    assert sender.late() == pytest.approx(5, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -148,24 +148,25 @@ class PacketSource(LiveSource):
             container.close()
 
     def _packets(self, container: Any, stream: Any) -> Iterator[av.Packet]:
-        """Packets as they arrive; where a device says 'not yet' it is asked again until the timeout."""
+        """Packets as they arrive; where a device says 'not yet', or only sound comes, others are awaited until the timeout."""
         asked = time.monotonic()
-        packets = container.demux(stream)
+        packets = container.demux()
         while not self._stopped.is_set():
             try:
                 packet = next(packets, None)
+                if packet is None:
+                    return
+                if packet.stream is stream:
+                    yield packet
+                    asked = time.monotonic()
+                    continue
             except (BlockingIOError, av.error.BlockingIOError):
-                if time.monotonic() - asked > self._timeout:
-                    raise InputError(f"{self.name}: no picture for {self._timeout:g} s") from None
                 self._stopped.wait(0.003)
-                packets = container.demux(stream)
-                continue
+                packets = container.demux()
             except ExitError as error:
                 raise InputError(f"{self.name}: no picture for {self._timeout:g} s, the stream has stalled") from error
-            if packet is None:
-                return
-            yield packet
-            asked = time.monotonic()
+            if time.monotonic() - asked > self._timeout:
+                raise InputError(f"{self.name}: no picture for {self._timeout:g} s")
 
 
 def open_stream(url: str, *, timeout: float = 5.0, reconnect: bool = False) -> LiveSource:
