@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from safetensors import SafetensorError
-
 from vidunmask.errors import OutputError, VidunmaskError
 
 INTERRUPTED = 130  # as the shells have it: 128 + SIGINT
@@ -21,7 +19,7 @@ def run(main: Callable[[], object]) -> NoReturn:
         _fail(str(error), error.exit_code)
     except FloatingPointError as error:
         _fail(str(error), 1)
-    except (OSError, SafetensorError) as error:  # a full disk shows itself at any write
+    except OSError as error:  # a full disk shows itself at any write
         _fail(str(error), OutputError.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)

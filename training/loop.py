@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torchvision.utils import save_image
 
@@ -311,7 +310,7 @@ def start_from(network: nn.Module, source: str | None, *, kind: str, log: Callab
         return
     card, state = weights.read(source)
     if card.kind != kind:
-        raise WeightsError(f"--start-from {source}: holds a {card.kind}, a {kind} is needed")
+        raise WeightsError(f"--start-from {source}: is a network of kind {card.kind}; give one of kind {kind}")
     try:
         fresh, foreign = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -455,7 +454,7 @@ def export(
             provenance=json.loads(json.dumps(provenance, default=str)),
             dtype=weights.STORED[store],
         )
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise OutputError(
             f"--export {path}: cannot be written ({error}); make room or name another file, and run the same command again"
         ) from error

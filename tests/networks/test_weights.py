@@ -71,13 +71,24 @@ def test_a_truncated_file_is_refused(saved):
 
 
 def test_weights_of_the_other_kind_are_refused(saved):
-    with pytest.raises(WeightsError, match="inpainter is needed"):
+    with pytest.raises(WeightsError, match="is a network of kind segmenter; give one of kind inpainter"):
         weights.load(saved[0], kind="inpainter")
 
 
 def test_missing_weights_name_the_path_and_what_ships(tmp_path):
     with pytest.raises(WeightsError, match=r"nowhere\.safetensors.*no such weights"):
         weights.load(tmp_path / "nowhere.safetensors", kind="segmenter")
+
+
+def test_a_name_that_no_file_system_takes_is_one_line(tmp_path):
+    with pytest.raises(WeightsError, match="cannot be reached"):
+        weights.load(tmp_path / ("x" * 300 + ".safetensors"), kind="segmenter")
+
+
+def test_weights_have_the_permissions_of_any_new_file(saved, tmp_path):
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"")
+    assert saved[0].stat().st_mode == plain.stat().st_mode
 
 
 @pytest.mark.parametrize("name", weights.available())

@@ -66,7 +66,7 @@ def test_of_two_files_of_weights_with_one_name_both_are_known(weights, tmp_path)
 
 
 def test_weights_of_the_wrong_kind_are_refused(weights):
-    with pytest.raises(WeightsError, match="a segmenter is needed"):
+    with pytest.raises(WeightsError, match="give one of kind segmenter"):
         build(Config(device="cpu", segmenter=weights.inpainter, inpainter=weights.inpainter))
 
 

@@ -1,7 +1,6 @@
 """How programs of training end."""
 
 import pytest
-from safetensors import SafetensorError
 
 from vidunmask.errors import OutputError, UsageError
 from vidunmask.training import ending
@@ -22,7 +21,6 @@ def fails(error):
         (fails(UsageError("--batch 0: must be 1 or more")), UsageError.exit_code, "error: --batch 0: must be 1 or more\n"),
         (fails(FloatingPointError("the run diverges")), 1, "error: the run diverges\n"),
         (fails(OSError(28, "No space left", "log.txt")), OutputError.exit_code, "error: [Errno 28] No space left: 'log.txt'\n"),
-        (fails(SafetensorError("No space left")), OutputError.exit_code, "error: No space left\n"),
         (fails(KeyboardInterrupt()), 130, "error: interrupted\n"),
     ],
 )

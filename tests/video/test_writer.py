@@ -16,6 +16,7 @@ from tests.video.clips import FAST, copy_clip, feathered_disc, info_of, other_pa
 from vidunmask.errors import DeviceError, OutputError, UsageError
 from vidunmask.types import Frame
 from vidunmask.video import pixels
+from vidunmask.video.atomic import check_target
 from vidunmask.video.info import BOTTOM_FIRST, TOP_FIRST
 from vidunmask.video.orientation import matrix_of_exif
 from vidunmask.video.reader import VideoReader
@@ -403,3 +404,8 @@ except OutputError as error:
     assert done.returncode == 4, done.stderr
     assert "disk is full" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4"]
+
+
+def test_a_target_whose_name_no_file_system_takes_is_one_line(tmp_path):
+    with pytest.raises(OutputError, match=r"xxx\.mp4: cannot be written \(File name too long\)"):
+        check_target(tmp_path / ("x" * 300 + ".mp4"))

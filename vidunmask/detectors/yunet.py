@@ -94,18 +94,19 @@ class YuNet:
         return np.concatenate([linear, (middle - linear @ centre)[:, None]], axis=1)
 
     def landmarks(self, region: ByteArray) -> Landmarks:
-        """See `Detector.landmarks`. The presence is the score of YuNet's own look at the region.
+        """See `Detector.landmarks`. The presence is the score of YuNet's own look at the region; where it sees nobody,
+        the points are those of the canonical face.
 
         The mesh network has a presence output, but OpenCV 5.0 runs the whole network again for every output that is asked for,
         and hands out the buffer of another layer under the name of that one. YuNet also says where the mesh is not to be
         trusted: on masked profiles it collapses, and the canonical face laid into YuNet's box takes its place.
         """
+        face = self._face_in(region)
+        if face is None:
+            return Landmarks(points=geometry.TEMPLATE68.astype(np.float32), presence=0.0)
         self._mesh.setInput(cv2.dnn.blobFromImage(region, 1 / 255, (MESH_SIZE, MESH_SIZE)))
         vertices = self._mesh.forward("Identity").reshape(478, 3)
         points = vertices[list(MESH_TO_DLIB), :2].astype(float)
-        face = self._face_in(region)
-        if face is None:
-            return Landmarks(points=points.astype(np.float32), presence=0.0)
         trust = _trust(points, face)
         if trust < 1:
             points = trust * points + (1 - trust) * _laid_into(face)

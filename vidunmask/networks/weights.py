@@ -77,7 +77,7 @@ def save(
     dtype: torch.dtype = torch.float32,
 ) -> str:
     """Writes weights; floating tensors are stored as ``dtype``, one of STORED. Returns the SHA-256 of the tensors."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -98,7 +98,8 @@ def save(
         "provenance": dict(provenance),
         "sha256": digest,
     }
-    save_file(tensors, path, metadata={"vidunmask": json.dumps(card)})
+    # Not save_file, whose files nobody else may read: these have the permissions of any new file.
+    Path(path).write_bytes(save(tensors, metadata={"vidunmask": json.dumps(card)}))
     return digest
 
 
@@ -114,7 +115,11 @@ def find(name_or_path: Path | str) -> Path:
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
     path = Path(name_or_path)
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:  # a closed folder, or a name that no file system takes
+        raise WeightsError(f"{path}: cannot be reached ({error.strerror}); give a file that can be read") from error
+    if not there:
         raise WeightsError(
             f"{path}: no such weights; give a .safetensors file or one of: {', '.join(shipped) or 'none shipped'}"
         )
@@ -144,7 +149,7 @@ def load(name_or_path: Path | str, *, kind: str, device: torch.device | str = "c
     """
     card, tensors = read(name_or_path)
     if card.kind != kind:
-        raise WeightsError(f"{card.path}: holds a {card.kind}, a {kind} is needed")
+        raise WeightsError(f"{card.path}: is a network of kind {card.kind}; give one of kind {kind}")
     return fill(build(card.kind, card.network, card.arguments), card, tensors, device=device)
 
 

@@ -24,12 +24,15 @@ def check_target(target: str | Path, *, source: str | Path | None = None, overwr
     if source is not None and _same_file(path, Path(source)):
         raise UsageError(f"{target}: output and input are the same file; choose another output")
     folder = path.parent
-    if not folder.is_dir():
-        raise OutputError(f"{target}: the folder {folder} does not exist; make it first")
-    if path.is_dir():
-        raise OutputError(f"{target}: is a folder; name a file in it")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{target}: exists already; add --overwrite to replace it")
+    try:
+        if not folder.is_dir():
+            raise OutputError(f"{target}: the folder {folder} does not exist; make it first")
+        if path.is_dir():
+            raise OutputError(f"{target}: is a folder; name a file in it")
+        if path.exists() and not overwrite:
+            raise OutputError(f"{target}: exists already; add --overwrite to replace it")
+    except OSError as error:  # a closed folder, or a name that no file system takes
+        raise write_error(path, error) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{target}: no permission to write in the folder {folder}")
     return path

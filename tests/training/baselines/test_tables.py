@@ -53,10 +53,10 @@ def test_a_rivals_weights_come_back_from_their_file_but_not_into_the_product(pac
     image, mask = torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
     mask[..., 30:50, 20:40] = 1
     assert methods.load(file)(image, mask).shape == image.shape
-    with pytest.raises(WeightsError, match="holds a baseline, a inpainter is needed"):
+    with pytest.raises(WeightsError, match="is a network of kind baseline; give one of kind inpainter"):
         weights.load(file, kind="inpainter")
     inpainter.main(options(pack, tmp_path / "on", vgg, "rn", "--images", "2", "--start-from", str(file)))
-    with pytest.raises(WeightsError, match="holds a baseline"):
+    with pytest.raises(WeightsError, match="is a network of kind baseline"):
         inpainter.main(options(pack, tmp_path / "no", vgg, OURS, "--images", "2", "--start-from", str(file)))
 
 
