@@ -76,10 +76,12 @@ def _codecs(files: Iterable[Path]) -> Iterator[str]:
     for path in files:
         if checks.is_picture(path):
             continue
-        with contextlib.suppress(InputError), open_input(path) as container:
-            for stream in container.streams.video:
-                if stream.codec_context is not None and (codec := stream.codec_context.codec.canonical_name) not in found:
-                    found.add(codec)
-                    yield codec
+        with contextlib.suppress(InputError):
+            checks.readable(path)  # of a pipe one would wait for ever
+            with open_input(path) as container:
+                contexts = [stream.codec_context for stream in container.streams.video]
+                codecs = {context.codec.canonical_name for context in contexts if context is not None}
+            yield from sorted(codecs - found)
+            found |= codecs
     if not found:
         yield from ("h264", "hevc", "av1", "vp9")

@@ -1,5 +1,7 @@
 """Options of the encoder that no file of a batch could be written with."""
 
+import os
+
 import av
 import pytest
 
@@ -28,6 +30,13 @@ def test_they_are_refused_before_the_folder_is_made(tmp_path, asked, container, 
         batch([tmp_path / "talk.mp4"], tmp_path / "out", config=Config(**asked), options=BatchOptions(container=container))
     assert said in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_not_waited_for_to_know_what_its_options_fit(tmp_path):
+    os.mkfifo(tmp_path / "talk.mp4")
+    report = batch([tmp_path / "talk.mp4"], tmp_path / "out", config=Config(crf=20))
+    assert "is a pipe" in report.entries[0].message
 
 
 def test_an_encoder_of_a_device_is_left_to_the_machines_of_a_cluster(tmp_path, monkeypatch):

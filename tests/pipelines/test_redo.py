@@ -20,6 +20,7 @@ from vidunmask.pipelines.dump import again, pictures
 from vidunmask.pipelines.dump.choice import FrameChoice
 from vidunmask.pipelines.dump.redo import STAGES, redo
 from vidunmask.pipelines.dump.run import dump
+from vidunmask.stages import wearing
 from vidunmask.stages.observe import Observer
 from vidunmask.stages.unmask import unmask
 from vidunmask.types import FaceCrop, FrameFaces
@@ -208,6 +209,15 @@ def test_a_picture_can_be_run_again_even_from_detection_on(tmp_path, config, par
     assert len(lines(tmp_path / "d")[0]["faces"]) == 1
     report = redo(tmp_path / "d", 0, start="detect", parts=parts)
     assert report.identical
+
+
+def test_a_small_face_that_was_left_alone_for_doubt_is_left_alone_again(tmp_path, monkeypatch, config, parts):
+    monkeypatch.setattr(wearing, "UNSURE", -1.0)  # so that every small face is in doubt
+    Image.open(SAMPLES / "astronaut_masked.jpg").resize((256, 256)).save(tmp_path / "in.png")
+    dump(tmp_path / "in.png", tmp_path / "d", config=config, parts=parts)
+    (face,) = lines(tmp_path / "d")[0]["faces"]
+    assert face["opacity"] == 0
+    assert redo(tmp_path / "d", 0, start="segment", parts=parts).identical
 
 
 @pytest.fixture

@@ -27,6 +27,13 @@ class BlueIsMask(nn.Module):
         return (image[:, 2:] - image[:, :1] - 0.3) * 100
 
 
+class HalfSure(BlueIsMask):
+    """The same, and no more than rather sure of it."""
+
+    def forward(self, image):
+        return super().forward(image).clamp(max=0.6)
+
+
 class Skin(nn.Module):
     """Fills with one colour."""
 
@@ -78,6 +85,16 @@ def test_a_masked_face_is_filled_and_a_bare_one_never_reaches_the_inpainter():
     assert all(item.faces[0].opacity == 0 for item in bare)
     assert np.array_equal(bare[3].faces[0].image, bare[3].faces[0].crop)
     assert skin.sizes == []
+
+
+@pytest.mark.parametrize(("enlarged", "opacity"), [(1.0, 1.0), (3.0, 0.0)])
+def test_a_doubtful_mask_is_taken_off_a_large_face_and_not_off_a_small_one(enlarged, opacity):
+    series = (
+        replace(item, faces=tuple(replace(crop, frame_to_crop=enlarged * np.eye(2, 3)) for crop in item.faces))
+        for item in crops([True] * 12)
+    )
+    done = list(unmask(series, Unmasker(HalfSure(), Skin())))
+    assert [item.faces[0].opacity for item in done] == [opacity] * 12
 
 
 def test_the_cut_flag_and_frames_without_faces_pass_through():
