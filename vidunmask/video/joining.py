@@ -125,7 +125,7 @@ class JoinedWriter(VideoWriter):
             out.pts, out.dts = packet.pts + self._shift, min(dts, packet.pts) + self._shift
             out.duration, out.time_base = packet.duration, self._like.time_base
             out.is_keyframe, out.stream = packet.is_key, self._stream
-            self._expected.add(packet.pts * self._like.time_base)
+            self._expected.times.append(float(packet.pts * self._like.time_base))
             self._mux(out)
         if self._expected.count != count:
             raise OutputError(f"{self._target}: its parts hold {self._expected.count} of {count} frames; nothing was kept")

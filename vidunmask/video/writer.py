@@ -108,7 +108,7 @@ class VideoWriter:
         native = encodable(frame, self._like, self.plan)
         self._begin_at(frame.pts)
         native.pts = frame.pts + self._shift
-        self._expected.add(frame.pts * frame.time_base)
+        self._expected.times.append(float(frame.pts * frame.time_base))
         self._encode(native)
 
     def _begin_at(self, pts: int) -> None:
