@@ -3,6 +3,7 @@
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -85,3 +86,23 @@ def test_frames_between_the_ticks_of_such_an_encoder_are_still_at_a_fixed_rate(t
     source = write_clip(tmp_path / "in.ts", time_base=Fraction(1, 90000), pts=pts)
     copy_clip(source, tmp_path / "out.ts", codec="mpeg2video")
     assert len(set(np.diff(times_of(tmp_path / "out.ts")))) == 1
+
+
+def test_mxf_takes_sound_beside_its_video(tmp_path: Path) -> None:
+    """Its muxer refuses sound alone, and of sound all but PCM at 48 kHz."""
+    source = write_clip(tmp_path / "video.mp4", frames=5, time_base=Fraction(1, 25), codec="mpeg2video", options={"bf": "0"})
+    with av.open(str(source)) as video, av.open(str(tmp_path / "in.mov"), "w") as out:
+        pictures = out.add_stream_from_template(video.streams.video[0], opaque=True)
+        sound = out.add_stream("pcm_s16le", rate=48000, layout="stereo")
+        for packet in video.demux():
+            if packet.size:
+                packet.stream = pictures
+                out.mux(packet)
+        noise = np.random.default_rng(0).integers(-9000, 9000, (1, 2 * 9600), np.int16)
+        block = av.AudioFrame.from_ndarray(noise, "s16", "stereo")
+        block.sample_rate = 48000
+        out.mux(sound.encode(block))
+    _, writer = copy_clip(tmp_path / "in.mov", tmp_path / "out.mxf", codec="mpeg2video")
+    assert writer.warnings == []
+    with av.open(str(tmp_path / "out.mxf")) as written:
+        np.testing.assert_array_equal(np.hstack([each.to_ndarray() for each in written.decode(audio=0)]), noise)

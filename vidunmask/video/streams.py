@@ -315,6 +315,7 @@ def refusal(container: str, stream: Any) -> str | None:
         return "it would be data of no known kind"
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:
+            video: Any = trial.add_stream("mpeg2video", rate=25) if container == "mxf" else None  # which wants one in any case
             target = _add_like(trial, stream)
             trial.start_encoding()
             if stream.type == "audio" and context.name.startswith("pcm_"):
@@ -323,6 +324,8 @@ def refusal(container: str, stream: Any) -> str | None:
                 packet.pts = packet.dts = 0
                 packet.stream = target
                 trial.mux_one(packet)
+            if video is not None:
+                trial.mux([*video.encode(av.VideoFrame(video.width, video.height, video.pix_fmt)), *video.encode()])
     except (FFmpegError, OSError, ValueError, TypeError) as error:
         return getattr(error, "strerror", None) or str(error).split(":")[0]
     return None
