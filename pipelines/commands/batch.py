@@ -138,7 +138,8 @@ def table(report: BatchReport) -> list[str]:
     rows = [head]
     for e in report.entries:
         numbers = (e.frames, e.frames_edited, e.frames_copied, e.faces, f"{e.seconds:.1f}")
-        rows.append((e.output, e.status, *(map(str, numbers) if e.status in ("done", "skipped") else [""] * 5)))
+        name = " ".join(e.output.splitlines())
+        rows.append((name, e.status, *(map(str, numbers) if e.status in ("done", "skipped") else [""] * 5)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = []
     for row in rows:

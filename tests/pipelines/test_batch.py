@@ -17,9 +17,10 @@ import pytest
 from PIL import Image
 
 from vidunmask.errors import DeviceError, InputError, OutputError, UsageError
-from vidunmask.pipelines.batch.ledger import WORK, Ledger, Work
+from vidunmask.pipelines.batch.ledger import WORK, Entry, Ledger, Work
 from vidunmask.pipelines.batch.run import batch
-from vidunmask.pipelines.batch.terms import BatchOptions, Listener
+from vidunmask.pipelines.batch.terms import BatchOptions, BatchReport, Listener
+from vidunmask.pipelines.commands.batch import table
 from vidunmask.pipelines.config import Config
 
 from .conftest import SAMPLES, SEGMENT
@@ -587,6 +588,11 @@ def test_the_table_and_the_exit_code_tell_what_became_of_the_files(program, tmp_
     assert table[1].startswith("a picture.png  done")
     assert table[2].split() == ["b.mp4", "failed"]
     assert table[3].startswith("2 files: 1 done, 1 failed")
+
+
+def test_a_line_break_in_a_name_breaks_no_line_of_the_table():
+    report = BatchReport([Entry(input="/a\nb.mp4", output="a\nb.mp4", status="done")])
+    assert [line[:7] for line in table(report)] == ["file   ", "a b.mp4", "1 files"]
 
 
 def test_no_input_at_all_is_a_usage_error(program, tmp_path):
