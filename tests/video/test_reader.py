@@ -105,6 +105,24 @@ def test_a_cut_off_mp4_says_how_much_is_missing(tmp_path: Path) -> None:
     assert any("of 40 frames" in warning for warning in reader.warnings)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_half_a_packet_at_the_end_costs_no_other_frame(tmp_path: Path, threads: int) -> None:
+    """A decoder with a thread for each frame gives up those that it holds back."""
+    fragments = {"movflags": "frag_keyframe+empty_moov"}
+    path = write_clip(tmp_path / "in.mp4", frames=40, options={"g": "10", "bf": "2"}, container_options=fragments)
+    whole = path.read_bytes()
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        end = packets[27].pos + packets[27].size // 2
+        before = sorted(packet.pts for packet in packets[:27])
+    path.write_bytes(whole[:end])
+    with VideoReader(path, threads=threads) as reader:
+        assert [frame.pts for frame in reader] == before
+        first, second = reader.warnings
+    assert first.startswith(f"the file is cut off: only {end} of its ")
+    assert second == "1 damaged packets were skipped"
+
+
 @pytest.mark.parametrize("suffix", [".mkv", ".avi"])
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.99, 1.0])
 def test_a_file_with_sound_that_is_cut_off_says_so_at_once(tmp_path: Path, suffix: str, share: float) -> None:

@@ -36,6 +36,7 @@ _ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 _GIVE_UP_AFTER = 200  # demuxer errors in a row without a packet between them
 _UNTIMED, _REORDERED = 1000, 32  # packets without a time at the start of a file, and those behind them, that are looked at
 _DYNAMIC = {"DOVI_METADATA": "Dolby Vision", "DOVI_RPU_BUFFER": "Dolby Vision", "DYNAMIC_HDR_PLUS": "HDR10+"}
+_BROADCAST = ("mpegts", "mpeg")  # containers for lines with losses, of whose damaged packets something can often be shown
 _JUMP = Fraction(1)  # seconds backwards that are a jump of the clock rather than jitter
 
 
@@ -139,6 +140,9 @@ class VideoReader:
             except (FFmpegError, OSError):  # the demuxer may find the next packet, or fail for good
                 errors_in_a_row += 1
                 packets = self._container.demux(self._stream)
+                continue
+            if packet.is_corrupt and self._container.format.name not in _BROADCAST:
+                self._damaged += 1  # by the end of the file; a decoder with threads would lose what it still holds, too
                 continue
             if ordered and packet.size and packet.dts is not None:
                 order.append(packet.dts)
