@@ -26,10 +26,10 @@ from unittest import mock
 import torch
 
 from vidunmask.training import inpainter, segmenter
-from vidunmask.training.distributed import Team
-from vidunmask.training.feed import WHERE, draw_batches, hold
+from vidunmask.training.dataset.stored import masks_for
 from vidunmask.training.pack import Jitter, Order, draw_batch, open_pack
-from vidunmask.training.stored import masks_for
+from vidunmask.training.running.distributed import Team
+from vidunmask.training.running.feed import WHERE, draw_batches, hold
 
 PROGRAMS = {"segmenter": segmenter, "inpainter": inpainter}
 LAYERS = {"segmenter": ("masked", "mask"), "inpainter": ("truth", "mask")}

@@ -26,9 +26,13 @@ from vidunmask.networks import weights
 from vidunmask.networks.precision import autocast, choose_dtype
 from vidunmask.training import ending, losses, methods, metrics
 from vidunmask.training.completion import Completion, Trainable
-from vidunmask.training.distributed import Team
-from vidunmask.training.feed import Prepare, hold
-from vidunmask.training.loop import (
+from vidunmask.training.dataset.stored import masks_for
+from vidunmask.training.masked_faces import KINDS, MaskSynthesizer
+from vidunmask.training.objectives import Objective, Supervision, Target
+from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
+from vidunmask.training.running.distributed import Team
+from vidunmask.training.running.feed import Prepare, hold
+from vidunmask.training.running.loop import (
     Average,
     Run,
     add_options,
@@ -39,11 +43,7 @@ from vidunmask.training.loop import (
     log_to,
     start_from,
 )
-from vidunmask.training.masked_faces import KINDS, MaskSynthesizer
-from vidunmask.training.objectives import Objective, Supervision, Target
-from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
 from vidunmask.training.sizes import add_size, check_size, shrink, shrink_hole
-from vidunmask.training.stored import masks_for
 from vidunmask.training.synthesis.turn import turn_some
 
 NETWORK = "gated_mcsam"

@@ -26,8 +26,9 @@ from torch.nn import functional as F
 
 from vidunmask import geometry
 from vidunmask.errors import InputError, OutputError
-from vidunmask.training import align, ending
-from vidunmask.training.shards import ShardImages
+from vidunmask.training import ending
+from vidunmask.training.dataset import align
+from vidunmask.training.dataset.shards import ShardImages
 from vidunmask.training.synthesis.head_surface import fit_pose
 from vidunmask.types import FloatArray
 
@@ -72,8 +73,8 @@ def open_pack(
     """Opens one split (``train`` or ``val``) of a pack, restricted to photos of the named rights tiers.
 
     The folder may also be a built Masked-Faces dataset, of which ``layers`` are read: only the photos, or with the masks
-    that are stored there (see `stored`), and with ``bare=False`` only those that wear one. Raises InputError where the folder
-    is neither or nothing is left.
+    that are stored there (see `dataset.stored`), and with ``bare=False`` only those that wear one. Raises InputError where
+    the folder is neither or nothing is left.
     """
     folder = Path(folder)
     built = folder / "dataset.json"

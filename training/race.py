@@ -29,11 +29,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from vidunmask.errors import UsageError
-from vidunmask.training import contest, ending, inpainter, methods, standings
+from vidunmask.training import ending, inpainter, methods
+from vidunmask.training.comparison import contest, standings
+from vidunmask.training.comparison.scores import as_bytes
+from vidunmask.training.comparison.variants import BASE, BUILT_IN, Variant, choose, read_file
 from vidunmask.training.evaluate import load_judges
 from vidunmask.training.evaluation.fills import Judges
-from vidunmask.training.scores import as_bytes
-from vidunmask.training.variants import BASE, BUILT_IN, Variant, choose, read_file
 from vidunmask.types import ByteArray
 
 

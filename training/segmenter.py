@@ -18,9 +18,12 @@ from vidunmask.errors import UsageError
 from vidunmask.networks import weights
 from vidunmask.networks.precision import autocast, choose_dtype
 from vidunmask.training import ending, metrics
-from vidunmask.training.distributed import Team
-from vidunmask.training.feed import Prepare, hold
-from vidunmask.training.loop import (
+from vidunmask.training.dataset.stored import masks_for
+from vidunmask.training.masked_faces import MaskSynthesizer
+from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
+from vidunmask.training.running.distributed import Team
+from vidunmask.training.running.feed import Prepare, hold
+from vidunmask.training.running.loop import (
     Average,
     Run,
     add_options,
@@ -31,9 +34,6 @@ from vidunmask.training.loop import (
     log_to,
     start_from,
 )
-from vidunmask.training.masked_faces import MaskSynthesizer
-from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
-from vidunmask.training.stored import masks_for
 from vidunmask.training.synthesis.turn import similarities, turn_some
 
 NETWORK = "unet"

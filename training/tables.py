@@ -23,11 +23,12 @@ import torch
 from torchvision.utils import save_image
 
 from vidunmask.errors import UsageError
-from vidunmask.training import contest, ending, inpainter, methods
+from vidunmask.training import ending, inpainter, methods
+from vidunmask.training.comparison import contest
+from vidunmask.training.comparison.scores import METRICS
+from vidunmask.training.comparison.standings import difference
 from vidunmask.training.evaluate import load_judges
 from vidunmask.training.evaluation.fills import Judges
-from vidunmask.training.scores import METRICS
-from vidunmask.training.standings import difference
 
 OURS = "gated_mcsam"
 ABLATIONS = ("full-supervision", "local-supervision", "without-csam", "without-attention")

@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> int:
         raise UsageError(f"--export-pictures {args.export_pictures}: must not be negative")
 
     from vidunmask.pipelines import checks
-    from vidunmask.training import build_masked_faces as builder
+    from vidunmask.training.dataset import build as builder
 
     checks.readable(args.photos)
     settings = builder.Settings(

@@ -8,7 +8,7 @@ from vidunmask.networks.precision import choose_dtype
 from vidunmask.pipelines.build import build, choose_device
 from vidunmask.pipelines.config import Config
 from vidunmask.training import segmenter
-from vidunmask.training.loop import check_options
+from vidunmask.training.running.loop import check_options
 
 
 def test_a_device_that_is_not_there_is_an_error_that_names_what_is(monkeypatch):

@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from vidunmask.networks.layers import GatedConv2d
-from vidunmask.training import loop, losses
-from vidunmask.training.distributed import Team
+from vidunmask.training import losses
+from vidunmask.training.comparison.scores import METRICS, score
 from vidunmask.training.evaluation.methods import widen
 from vidunmask.training.evaluation.protocols import MaskedFaces
-from vidunmask.training.feed import Batch
 from vidunmask.training.pack import Order, open_pack
 from vidunmask.training.region_attentive import RegionAttentive
-from vidunmask.training.scores import METRICS, score
+from vidunmask.training.running import loop
+from vidunmask.training.running.distributed import Team
+from vidunmask.training.running.feed import Batch
 
 EPOCH = 158_003  # images of the training set (§4.2)
 PERFECT = {"ssim": 1.0, "psnr": 100.0, "l1": 0.0}

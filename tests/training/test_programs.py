@@ -13,6 +13,7 @@ from vidunmask.errors import InputError, OutputError, UsageError
 from vidunmask.networks import weights
 from vidunmask.networks.inpainters.gated_mcsam import GatedMCSAM
 from vidunmask.training import inpainter, segmenter
+from vidunmask.training.dataset.stored import masks_for
 from vidunmask.training.pack import (
     MARGIN,
     SIDE,
@@ -25,7 +26,6 @@ from vidunmask.training.pack import (
     open_pack,
     turned_more_often,
 )
-from vidunmask.training.stored import masks_for
 from vidunmask.training.synthesis.head_surface import HEAD
 
 COUNT = 12  # faces of the made-up pack, see conftest.py

@@ -21,14 +21,14 @@ from torchvision.utils import save_image
 
 from vidunmask.errors import OutputError, UsageError, WeightsError
 from vidunmask.networks import precision, weights
-from vidunmask.training.board import Board
-from vidunmask.training.clock import Clock
-from vidunmask.training.distributed import Team
-from vidunmask.training.feed import WHERE, Batch, Prepare, draw_batches
-from vidunmask.training.health import Watch
 from vidunmask.training.pack import Order, Pack
-from vidunmask.training.schedule import end_of_schedule, learning_rate
-from vidunmask.training.settings import changes, settings_of
+from vidunmask.training.running.board import Board
+from vidunmask.training.running.clock import Clock
+from vidunmask.training.running.distributed import Team
+from vidunmask.training.running.feed import WHERE, Batch, Prepare, draw_batches
+from vidunmask.training.running.health import Watch
+from vidunmask.training.running.schedule import end_of_schedule, learning_rate
+from vidunmask.training.running.settings import changes, settings_of
 
 
 class Average:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vidunmask.training.contest import cell, digits_of
+from vidunmask.training.comparison.contest import cell, digits_of
 from vidunmask.training.evaluation.fills import Shown
 from vidunmask.training.evaluation.sheets import sheet
 from vidunmask.types import ByteArray

@@ -20,11 +20,11 @@ from vidunmask.errors import UsageError
 from vidunmask.networks import weights
 from vidunmask.networks.looks import SecondLook
 from vidunmask.training import inpainter
-from vidunmask.training.curves import Curve, draw_curves
+from vidunmask.training.comparison.curves import Curve, draw_curves
+from vidunmask.training.comparison.scores import Score, score
 from vidunmask.training.evaluation.fills import Judges
 from vidunmask.training.evaluation.protocols import Masks
 from vidunmask.training.pack import open_pack
-from vidunmask.training.scores import Score, score
 from vidunmask.training.sizes import add_size, check_size
 
 FIXED = ("pack", "run", "preset", "size", "images", "seed", "export")  # options that a comparison sets itself

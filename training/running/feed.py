@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from vidunmask.flow import prefetch
-from vidunmask.training.distributed import Team
 from vidunmask.training.pack import Order, Pack, on_device
+from vidunmask.training.running.distributed import Team
 
 WHERE = ("auto", "disk", "memory", "device")
 # Rows of the pack and a seeded generator on the CPU, to what a step needs: tensors (B, ...), and things that go for all.

@@ -13,12 +13,13 @@ from PIL import Image
 from vidunmask.errors import InputError, UsageError
 from vidunmask.networks import weights
 from vidunmask.networks.looks import SecondLook
-from vidunmask.training import contest, ending, inpainter, race, standings
+from vidunmask.training import ending, inpainter, race
+from vidunmask.training.comparison import contest, standings
+from vidunmask.training.comparison.scores import score
+from vidunmask.training.comparison.variants import BUILT_IN
 from vidunmask.training.evaluation.fills import Judges
 from vidunmask.training.evaluation.protocols import Masks
 from vidunmask.training.pack import STILL, Jitter, open_pack
-from vidunmask.training.scores import score
-from vidunmask.training.variants import BUILT_IN
 
 TRAINING = ["--batch", "2", "--precision", "float32", "--critic-width", "4", "--feature-scale", "0.25"]
 VARIANTS = ["baseline", "baseline+mirrored", "no-jitter", "deep=--set modules=2"]

@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 
 from vidunmask.errors import InputError, OutputError, UsageError
-from vidunmask.training.celeba import list_celeba
-from vidunmask.training.draw_samples import GROUP, SampleMaker, ShardTask
+from vidunmask.training.dataset.celeba import list_celeba
+from vidunmask.training.dataset.draw_samples import GROUP, SampleMaker, ShardTask
+from vidunmask.training.dataset.shards import FORMATS, LAYERS, ShardImages
+from vidunmask.training.dataset.workers import spread
 from vidunmask.training.masked_faces import KINDS
 from vidunmask.training.pack import list_photos
-from vidunmask.training.shards import FORMATS, LAYERS, ShardImages
-from vidunmask.training.workers import spread
 
 VERSION = 1  # of the layout
 FIVE = ("surgical", "cloth", "n95", "kn95", "scarf")

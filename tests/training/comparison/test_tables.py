@@ -9,7 +9,8 @@ from PIL import Image
 
 from vidunmask.errors import UsageError, WeightsError
 from vidunmask.networks import weights
-from vidunmask.training import curves, ending, inpainter, methods, tables
+from vidunmask.training import ending, inpainter, methods, tables
+from vidunmask.training.comparison import curves
 from vidunmask.training.tables import NAMES, OURS
 
 TRAINING = [
@@ -24,6 +25,12 @@ TRAINING = [
     "--evaluate-every",
     "1000",
 ]
+
+
+@pytest.fixture(scope="session")
+def pack(split_pack):
+    """Eight faces to train on and four to measure on, which are only read."""
+    return split_pack
 
 
 def options(pack, run, vgg, network, *more):

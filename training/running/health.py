@@ -8,7 +8,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from vidunmask.training.distributed import Team
+from vidunmask.training.running.distributed import Team
 
 WINDOW = 50  # steps whose mean is compared
 DIVERGED = 3.0  # times the best window's loss, and worse than the first window

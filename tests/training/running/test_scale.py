@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from vidunmask.errors import OutputError, UsageError, WeightsError
-from vidunmask.training import clock, health, inpainter, loop, losses, segmenter
-from vidunmask.training.distributed import Team
-from vidunmask.training.feed import Held, draw_batches, hold
-from vidunmask.training.health import DIVERGED, WINDOW, Watch
+from vidunmask.training import inpainter, losses, segmenter
+from vidunmask.training.dataset.stored import masks_for
 from vidunmask.training.pack import Order, open_pack
-from vidunmask.training.settings import changes
-from vidunmask.training.stored import masks_for
+from vidunmask.training.running import clock, health, loop
+from vidunmask.training.running.distributed import Team
+from vidunmask.training.running.feed import Held, draw_batches, hold
+from vidunmask.training.running.health import DIVERGED, WINDOW, Watch
+from vidunmask.training.running.settings import changes
 
 FAST = {"preset": "tiny", "precision": "float32", "evaluate_every": 1000, "val_faces": 2}
 

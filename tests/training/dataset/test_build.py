@@ -17,13 +17,13 @@ import torch
 
 from vidunmask.errors import InputError, OutputError, UsageError
 from vidunmask.training import segmenter
-from vidunmask.training.build_masked_faces import FIVE, Settings, build, export_pictures, read_manifest
-from vidunmask.training.celeba import list_celeba
+from vidunmask.training.dataset.build import FIVE, Settings, build, export_pictures, read_manifest
+from vidunmask.training.dataset.celeba import list_celeba
+from vidunmask.training.dataset.shards import LAYERS
+from vidunmask.training.dataset.stored import StoredMasks, masks_for
 from vidunmask.training.evaluation.groups import people, typology_angle
 from vidunmask.training.masked_faces import KINDS, MaskSynthesizer
 from vidunmask.training.pack import STILL, Jitter, draw_batch, open_pack
-from vidunmask.training.shards import LAYERS
-from vidunmask.training.stored import StoredMasks, masks_for
 from vidunmask.training.synthesis.head_surface import SHAPE
 
 SETTINGS = Settings(seed=3, shard=16)

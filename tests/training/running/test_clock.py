@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from vidunmask.training.clock import Clock
+from vidunmask.training.running.clock import Clock
 
 EVERY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

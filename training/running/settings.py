@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vidunmask.training.distributed import Team
+from vidunmask.training.running.distributed import Team
 
 # Options that may change from one start of a run to the next without changing what it learns.
 FREE = (

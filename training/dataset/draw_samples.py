@@ -14,9 +14,9 @@ from torch import Tensor
 
 from vidunmask import geometry
 from vidunmask.errors import OutputError
-from vidunmask.training import align
+from vidunmask.training.dataset import align
+from vidunmask.training.dataset.shards import ShardWriter, encode
 from vidunmask.training.masked_faces import KINDS, MaskSynthesizer, SynthesizedBatch
-from vidunmask.training.shards import ShardWriter, encode
 from vidunmask.training.synthesis.garments import PARAMETERS
 from vidunmask.training.synthesis.head_surface import SHAPE, Pose, fit_pose
 from vidunmask.types import ByteArray, FloatArray

@@ -1,0 +1,1 @@
+"""What goes on around the steps of a run: batches, processes, clock, learning rate, health, checkpoints and options."""
