@@ -1,4 +1,7 @@
-"""The command line: arguments in, exit code out. Nothing heavy is imported before the arguments are known to be good."""
+"""The command line: arguments in, exit code out. Nothing heavy is imported before the arguments are known to be good.
+
+Even what is light is imported where it is used, so that the signals are in hand as early as can be.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,6 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from vidunmask.errors import OutputError, UsageError, VidunmaskError, unforeseen
-from vidunmask.pipelines import commands
-from vidunmask.pipelines.options import say
 
 INTERRUPTED = 130  # as the shells have it: 128 + SIGINT
 TERMINATED = 143  # 128 + SIGTERM
@@ -24,11 +25,13 @@ _OUT_OF_REACH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the program and returns its exit code (see ``vidunmask --help``)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    command, rest = split(arguments)
     verbose = "--verbose" in arguments
     left = "nothing was written"
     try:
         with _signals():
+            from vidunmask.pipelines import commands
+
+            command, rest = split(arguments)
             module = commands.load(command)
             left = getattr(module, "STOPPED", left)  # what a command leaves where it is stopped
             return module.run(rest)
@@ -52,12 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def split(arguments: list[str]) -> tuple[str, list[str]]:
     """The command and its arguments. The first word is a command if it is exactly one's name, else the command is remove."""
+    from vidunmask.pipelines import commands
+
     if arguments and arguments[0] in commands.names():
         return arguments[0], arguments[1:]
     return "remove", arguments
 
 
 def _fail(message: str, code: int, *, verbose: bool) -> int:
+    from vidunmask.pipelines.options import say
+
     if verbose:
         import traceback
 

@@ -1,6 +1,8 @@
 import importlib
 import logging
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -85,6 +87,12 @@ def test_a_signal_in_the_midst_of_an_import_waits_for_its_end(command, tmp_path,
     command(stop)
     assert cli.main(["a.mp4", "b.mp4"]) == 130
     assert capsys.readouterr().err == "vidunmask: interrupted, nothing was written\n"
+
+
+def test_nothing_else_of_the_package_is_loaded_before_the_signals_are_in_hand():
+    code = "import sys, vidunmask.pipelines.cli; print(*sorted(name for name in sys.modules if 'vidunmask.' in name))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.split() == ["vidunmask.errors", "vidunmask.pipelines", "vidunmask.pipelines.cli"]
 
 
 def test_a_hangup_that_is_ignored_as_under_nohup_stays_so(command):
