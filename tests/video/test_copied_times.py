@@ -130,3 +130,18 @@ def test_the_run_up_of_opus_is_kept_where_the_container_hides_it(tmp_path: Path,
     assert len(after) == len(before) - lost
     assert times_of(tmp_path / target)[0] == 0
     assert abs(after[0][0] - before[lost][0]) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+def test_sound_goes_with_the_picture_where_recordings_stand_one_behind_the_other(tmp_path: Path, suffix: str) -> None:
+    """Each begins its clock anew, as titles of a DVD and files of a camcorder do that were put together."""
+    one = write_clip(tmp_path / "one.ts", frames=50, audio=1, sound_blocks=80)
+    (tmp_path / "in.ts").write_bytes(one.read_bytes() * 3)
+    copy_clip(tmp_path / "in.ts", tmp_path / f"out{suffix}", **FAST)
+    picture = times_of(tmp_path / f"out{suffix}")
+    sound = [time for time, _ in other_packets(tmp_path / f"out{suffix}")[1] if time is not None]
+    ahead = times_of(one)[0] - (other_packets(one)[1][0][0] or 0)
+    assert (len(picture), len(sound)) == (150, 3 * 81)
+    for part in range(3):
+        assert abs(picture[50 * part] - sound[81 * part] - ahead) <= Fraction(1, 1000)
+        assert abs(picture[50 * part] - picture[0] - 2 * part) <= Fraction(1, 1000)

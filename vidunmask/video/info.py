@@ -70,6 +70,8 @@ class VideoInfo:
     streams: tuple[StreamInfo, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)  # of the video stream
     disposition: int = 0
+    # Seconds added to all times since the clock was set back, once, twice and so on, as far as the reader has come.
+    jumps: list[Fraction] = field(default_factory=list)
 
     @property
     def frames_estimate(self) -> int | None:

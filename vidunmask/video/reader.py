@@ -37,7 +37,7 @@ _GIVE_UP_AFTER = 200  # demuxer errors in a row without a packet between them
 _UNTIMED, _REORDERED = 1000, 32  # packets without a time at the start of a file, and those behind them, that are looked at
 _DYNAMIC = {"DOVI_METADATA": "Dolby Vision", "DOVI_RPU_BUFFER": "Dolby Vision", "DYNAMIC_HDR_PLUS": "HDR10+"}
 _BROADCAST = ("mpegts", "mpeg")  # containers for lines with losses, of whose damaged packets something can often be shown
-_JUMP = Fraction(1)  # seconds backwards that are a jump of the clock rather than jitter
+JUMP = Fraction(1)  # seconds backwards that are a jump of the clock rather than jitter
 
 
 class VideoReader:
@@ -206,8 +206,9 @@ class VideoReader:
             stamped = pts + self._shift
             if last is not None and stamped <= last:
                 self._restamped += 1
-                if (last - stamped) * self._time_base > _JUMP:  # the clock was set back: go on from here
+                if (last - stamped) * self._time_base > JUMP:  # the clock was set back: go on from here
                     self._shift += last + self._step - stamped
+                    self.info.jumps.append(self._shift * self._time_base)
                     stamped = last + self._step
                 else:
                     stamped = last + 1

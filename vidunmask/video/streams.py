@@ -20,10 +20,11 @@ from av.stream import Discard
 
 from vidunmask.video import credentials
 from vidunmask.video.info import VideoInfo
-from vidunmask.video.reader import open_input
+from vidunmask.video.reader import JUMP, open_input
 from vidunmask.video.services import services_of
 
 _ATTACHED_PICTURE = 1 << 10
+_PATIENCE = 10  # seconds by which streams of a file may lag behind each other
 _AWAITED, _HELD = 64, 1024  # packets of a video, and of all streams, that are read ahead to find its first decoding time
 _EDIT_LISTS = {"mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v"}  # muxers that can say from when on a stream is shown
 # Written by the muxer itself, or true of the input file only.
@@ -35,6 +36,7 @@ _IN_TRANSPORT_STREAMS: dict[str, set[str]] = {
     "subtitle": {"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "arib_caption"},
     "attachment": set(),
 }
+_FIRST = {"mxf": "mpeg2video", "dv": "dvvideo"}  # muxers that want a video before anything else, and one that they take
 _UNORDERED = re.compile(r"(\d+) channels")  # FFmpeg's name for a layout of channels in no known order
 _STREAM_PREFIXES = ("_statistics_", "bps-", "duration-", "number_of_frames-", "number_of_bytes-")
 # Of the languages with two codes in ISO 639-2, the one that FFmpeg's table of QuickTime's numbers does not know, and the other.
@@ -59,6 +61,8 @@ class StreamCopier:
         self._targets: dict[int, Any] = {}
         self._last_dts: dict[int, int] = {}
         self._refused: dict[int, int] = {}
+        self._read: dict[int, Fraction] = {}  # time of the last packet of each stream, as the source has it
+        self._set_back: dict[int, int] = {}  # how often the clock of each stream was set back until then
         self._unshown: dict[int, int] = {}  # packets of a video that were left out before its first
         self._packets: Iterator[av.Packet] = iter(())
         self._pending: av.Packet | None = None
@@ -137,11 +141,25 @@ class StreamCopier:
         """
         while self._pending is not None:
             packet = self._pending
+            added = self._added(packet, time)
             dts = packet.dts if packet.dts is not None else packet.pts
-            if time is not None and dts is not None and dts * packet.time_base + self.shift > time:
+            if added is None or (time is not None and dts is not None and dts * packet.time_base + added > time):
                 return
-            self._write(packet)
+            self._write(packet, added)
             self._advance()
+
+    def _added(self, packet: Any, time: Fraction | None) -> Fraction | None:
+        """What is added to the times of a packet: where its clock was set back, as much as to those of the video.
+
+        None where the video, written until ``time``, has not come that far, unless it should have long ago.
+        """
+        index = packet.stream.index
+        times = self._set_back.get(index, 0)
+        jumps = self._like.jumps[:times]
+        last = self._last_dts.get(index, 0) * packet.time_base
+        if len(jumps) < times and time is not None and time < last + _PATIENCE:
+            return None
+        return self.shift + (jumps[-1] if jumps else 0)
 
     def _advance(self) -> None:
         self._pending = None
@@ -155,7 +173,17 @@ class StreamCopier:
                 return
             if packet.size and packet.stream.index in self._targets and not self._is_hidden(packet):
                 self._pending = packet
+                self._watch_clock(packet)
                 return
+
+    def _watch_clock(self, packet: Any) -> None:
+        """Counts how often the clock of a stream was set back, as where several recordings stand in one file."""
+        time, index = packet.dts if packet.dts is not None else packet.pts, packet.stream.index
+        if time is not None:
+            now = time * packet.time_base
+            if self._read.get(index, now) - now > JUMP:
+                self._set_back[index] = self._set_back.get(index, 0) + 1
+            self._read[index] = now
 
     def _is_hidden(self, packet: Any) -> bool:
         """Whether the source's edit list hides a packet at the start and the output has none that would."""
@@ -184,11 +212,11 @@ class StreamCopier:
             return Fraction(0)
         return Fraction(int.from_bytes(header[10:12], "little"), 48000)
 
-    def _write(self, packet: av.Packet) -> None:
+    def _write(self, packet: av.Packet, added: Fraction) -> None:
         index = packet.stream.index
         last = self._last_dts.get(index)
-        if self.shift:
-            ticks = round(self.shift / packet.time_base)
+        if added:
+            ticks = round(added / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
         if packet.dts is None and packet.pts is not None:
@@ -315,7 +343,9 @@ def refusal(container: str, stream: Any) -> str | None:
         return "it would be data of no known kind"
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:
-            video: Any = trial.add_stream("mpeg2video", rate=25) if container == "mxf" else None  # which wants one in any case
+            video: Any = trial.add_stream(_FIRST[container], rate=25) if container in _FIRST else None
+            if video is not None:
+                video.width, video.height, video.pix_fmt = 720, 576, "yuv420p"
             target = _add_like(trial, stream)
             trial.start_encoding()
             if stream.type == "audio" and context.name.startswith("pcm_"):
@@ -325,7 +355,7 @@ def refusal(container: str, stream: Any) -> str | None:
                 packet.stream = target
                 trial.mux_one(packet)
             if video is not None:
-                trial.mux([*video.encode(av.VideoFrame(video.width, video.height, video.pix_fmt)), *video.encode()])
+                trial.mux([*video.encode(av.VideoFrame(720, 576, "yuv420p")), *video.encode()])
     except (FFmpegError, OSError, ValueError, TypeError) as error:
         return getattr(error, "strerror", None) or str(error).split(":")[0]
     return None
