@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.video.clips import FAST, copy_clip, info_of, times_of, write_clip
+from tests.video.clips import FAST, copy_clip, info_of, other_packets, times_of, write_clip
 from vidunmask.errors import UsageError
 from vidunmask.video.reader import VideoReader
 from vidunmask.video.writer import VideoWriter
@@ -83,14 +83,29 @@ def test_frames_at_no_fixed_rate_are_refused_by_such_an_encoder_before_the_work(
 
 def test_frames_between_the_ticks_of_such_an_encoder_are_still_at_a_fixed_rate(tmp_path: Path) -> None:
     pts = [48600 + 3600 * index for index in range(8)]  # 13.5 frames of 25 a second, where a program stream likes to begin
-    source = write_clip(tmp_path / "in.ts", time_base=Fraction(1, 90000), pts=pts)
+    source = write_clip(tmp_path / "in.ts", time_base=Fraction(1, 90000), pts=pts, audio=1)
     copy_clip(source, tmp_path / "out.ts", codec="mpeg2video")
-    assert len(set(np.diff(times_of(tmp_path / "out.ts")))) == 1
+    before, after = times_of(source), times_of(tmp_path / "out.ts")
+    assert len(set(np.diff(after))) == 1
+    sound = [other_packets(path)[1][0][0] or 0 for path in (source, tmp_path / "out.ts")]
+    assert abs(after[0] - before[0] - (sound[1] - sound[0])) < Fraction(1, 10000)
 
 
-def test_mxf_takes_sound_beside_its_video(tmp_path: Path) -> None:
-    """Its muxer refuses sound alone, and of sound all but PCM at 48 kHz."""
-    source = write_clip(tmp_path / "video.mp4", frames=5, time_base=Fraction(1, 25), codec="mpeg2video", options={"bf": "0"})
+@pytest.mark.parametrize("suffix", [".vob", ".mpg"])
+def test_a_container_that_holds_nothing_newer_keeps_the_codec(tmp_path: Path, suffix: str) -> None:
+    source = write_clip(tmp_path / f"in{suffix}", frames=5, codec="mpeg2video", time_base=Fraction(1, 25))
+    _, writer = copy_clip(source, tmp_path / f"out{suffix}")
+    assert info_of(tmp_path / f"out{suffix}").codec == "mpeg2video"
+    assert writer.warnings[0] == "libx264 cannot hold 64x48 yuv420p in this container; mpeg2video is used"
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mxf", "mpeg2video"), (".dv", "dvvideo")])
+def test_sound_is_kept_where_it_cannot_stand_without_a_video(tmp_path: Path, suffix: str, codec: str) -> None:
+    """Their muxers refuse sound alone, and of sound all but PCM at 48 kHz."""
+    options = {"bf": "0"} if codec == "mpeg2video" else {}
+    source = write_clip(
+        tmp_path / "video.mov", frames=5, size=(576, 720), time_base=Fraction(1, 25), codec=codec, options=options
+    )
     with av.open(str(source)) as video, av.open(str(tmp_path / "in.mov"), "w") as out:
         pictures = out.add_stream_from_template(video.streams.video[0], opaque=True)
         sound = out.add_stream("pcm_s16le", rate=48000, layout="stereo")
@@ -102,7 +117,7 @@ def test_mxf_takes_sound_beside_its_video(tmp_path: Path) -> None:
         block = av.AudioFrame.from_ndarray(noise, "s16", "stereo")
         block.sample_rate = 48000
         out.mux(sound.encode(block))
-    _, writer = copy_clip(tmp_path / "in.mov", tmp_path / "out.mxf", codec="mpeg2video")
+    _, writer = copy_clip(tmp_path / "in.mov", tmp_path / f"out{suffix}", codec=codec)
     assert writer.warnings == []
-    with av.open(str(tmp_path / "out.mxf")) as written:
+    with av.open(str(tmp_path / f"out{suffix}")) as written:
         np.testing.assert_array_equal(np.hstack([each.to_ndarray() for each in written.decode(audio=0)]), noise)

@@ -142,10 +142,19 @@ def _choose(like: VideoInfo, supported: set[str], container: str, pix_fmt: str |
     family = _FAMILY.get(like.codec, animations.ENCODERS.get(container, "libx264"))
     names = dict.fromkeys((family, *_FALLBACKS, animations.ENCODERS.get(container, family)))
     candidates = [name for name in names if name in av.codecs_available and _holds(name, supported)]
+    own = _ALIASES.get(like.codec, like.codec)
+    if not candidates and _is_encoder(own) and _holds(own, supported):  # as on a DVD, which holds nothing newer
+        candidates = [own]
     lossy: list[EncoderPlan] = []
     reasons: list[str] = []
     for name in candidates if pix_fmt is None else candidates[:1]:
-        plan = _plan(name, like, container, None, None, pix_fmt)
+        try:
+            plan = _plan(name, like, container, None, None, pix_fmt)
+        except UsageError as error:
+            if pix_fmt is not None:
+                raise
+            reasons.append(str(error).removeprefix("--codec "))
+            continue
         if plan.warnings:  # holds the picture only converted
             lossy.append(plan)
         elif (reason := try_encoder(plan, like)) is None:

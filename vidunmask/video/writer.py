@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -119,6 +120,9 @@ class VideoWriter:
             # with its first frame, whenever that is: a later start would become a gap behind it.
             self._shift = -pts
             self._copier.shift = self._shift * self._like.time_base
+        if self._expected.count == 0 and self.plan.tick:  # by which the encoder rounds, and the others move with it
+            start = (pts + self._shift) * self._like.time_base
+            self._copier.shift += math.floor(start / self.plan.tick + Fraction(1, 2)) * self.plan.tick - start
 
     def _open(self) -> None:
         like = self._like
