@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from vidunmask.errors import WeightsError
 from vidunmask.training import metrics
+from vidunmask.training.completion import full_precision
 
 Weights = Path | str | None  # a file, or None for torchvision's own
 
@@ -55,7 +56,8 @@ def perceptual(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
 def gram(features: Tensor) -> Tensor:
     """Gram matrices (B, C, C) of features (B, C, H, W), divided by C*H*W."""
     flat = features.float().flatten(2)  # (B, C, H*W)
-    return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])
+    with full_precision(flat):
+        return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])
 
 
 def style(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vidunmask.training.completion import full_precision
+
 
 def l1(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
     """Mean absolute difference (B,) of images (B, 3, H, W) in 0..1, over the region ``weight`` (B, 1, H, W) where given."""
@@ -34,7 +36,8 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
     """
     across, down = (_band(side, a) for side in (a.shape[3], a.shape[2]))
     # One product with a banded matrix for each axis: many times faster on a CPU than a convolution of single channels.
-    mean_a, mean_b, square_a, square_b, product = (down.T @ (x @ across) for x in (a, b, a * a, b * b, a * b))
+    with full_precision(a):  # variances are small differences: in bfloat16 more than 1 comes out
+        mean_a, mean_b, square_a, square_b, product = (down.T @ (x @ across) for x in (a, b, a * a, b * b, a * b))
     c1, c2 = 0.01**2, 0.03**2
     both = mean_a * mean_b
     means = mean_a.square() + mean_b.square()

@@ -31,6 +31,15 @@ def test_reconstruction_does_not_depend_on_the_size_of_the_mask():
     assert losses.reconstruction(fake, real, large) == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("of", [lambda a, b: losses.gram(a) - losses.gram(b), metrics.ssim_map], ids=["gram", "ssim"])
+def test_where_networks_run_in_bfloat16_what_compares_pictures_does_not(of):
+    a = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    b = torch.lerp(a, a.flip(3), 0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = of(a, b)
+    torch.testing.assert_close(inside, of(a, b))
+
+
 def test_dissimilarity_is_one_minus_ssim_of_the_region_and_can_be_trained_on():
     torch.manual_seed(0)
     real = torch.rand(2, 3, 40, 40)
