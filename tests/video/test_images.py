@@ -104,6 +104,17 @@ def test_png_text_and_gamma_survive(tmp_path: Path) -> None:
         assert {"Author": "somebody", "Title": "größe", "Comment": "synthesised"}.items() <= after.text.items()
 
 
+def test_of_an_animation_only_an_edit_loses_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, *others = [Image.fromarray(picture(48, 64, shift=9 * index)) for index in range(3)]
+    first.save(tmp_path / "in.webp", save_all=True, append_images=others)
+    read = images.read_image(tmp_path / "in.webp")
+    images.write_image(tmp_path / "same.webp", read.frame, like=read)
+    assert (tmp_path / "same.webp").read_bytes() == (tmp_path / "in.webp").read_bytes()
+    assert caplog.messages == []
+    _edit(tmp_path / "in.webp", tmp_path / "out.webp")
+    assert caplog.messages == [f"{tmp_path / 'in.webp'}: not kept in the WEBP file: all but the first of its 3 pictures"]
+
+
 def test_a_picture_in_which_nothing_changed_is_copied_byte_for_byte(tmp_path: Path) -> None:
     Image.fromarray(picture(48, 64)).save(tmp_path / "in.jpg", quality=31)
     read = images.read_image(tmp_path / "in.jpg")

@@ -72,6 +72,7 @@ class Picture:
     original: Image.Image | None  # in the file's own mode, None for sixteen bits
     settings: dict[str, Any] = field(default_factory=dict)  # for Pillow's save
     extras: Extras = field(default_factory=Extras)
+    count: int = 1  # pictures in the file, of which this is the first
 
 
 def read_image(path: str | Path) -> Picture:
@@ -85,8 +86,7 @@ def read_image(path: str | Path) -> Picture:
         with _without_warnings(said):
             with Image.open(path) as image:
                 kind = image.format or ""
-                if getattr(image, "n_frames", 1) > 1:
-                    log.warning("%s: holds %d pictures, only the first is kept", path, image.n_frames)  # type: ignore[attr-defined]
+                count = int(getattr(image, "n_frames", 1))
             data = stored = path.read_bytes()
             if kind == "TIFF":
                 stored, orientation = tiff_tags.as_stored(data)  # decoders would turn it, and the tag would turn it again
@@ -114,7 +114,7 @@ def read_image(path: str | Path) -> Picture:
     native.color_range = 2
     shown = orient(pixels.shape[:2], matrix=matrix_of_exif(orientation))  # type: ignore[arg-type]
     frame = Frame(0, native, 0, Fraction(1, 25), shown.display_size, shown.native_to_display)
-    return Picture(path, kind, mode, frame, pixels, alpha, original, settings, extras)
+    return Picture(path, kind, mode, frame, pixels, alpha, original, settings, extras, count)
 
 
 @contextlib.contextmanager
@@ -224,7 +224,7 @@ def _fits(profile: bytes | None, mode: str, before: str) -> bool:
 
 def _warn_of_losses(like: Picture, kind: str, settings: dict[str, Any], metadata: dict[str, str]) -> None:
     extras = like.extras
-    lost = list(extras.left)
+    lost = [*extras.left, *([f"all but the first of its {like.count} pictures"] if like.count > 1 else [])]
     iptc = extras.tags is not None and kind != "TIFF" and extras.tags.keys() & {tiff_tags.IPTC, tiff_tags.PHOTOSHOP}
     if iptc or (extras.segments and kind != "JPEG"):
         lost.append("IPTC")
