@@ -19,6 +19,7 @@ from vidunmask.pipelines.live import window
 from vidunmask.pipelines.live.config import LiveConfig
 from vidunmask.pipelines.live.pace import Stats
 from vidunmask.pipelines.live.program import run
+from vidunmask.video.live import LiveSource
 
 COMMAND = [sys.executable, "-m", "vidunmask.pipelines.cli", "live"]
 
@@ -201,6 +202,14 @@ def test_the_window_is_gone_as_soon_as_the_viewer_quits(clip, config, parts, mon
     assert at_work  # and may be waiting for a stream that is silent
 
 
+def test_a_recording_is_there_before_the_source_is_waited_for(clip, tmp_path, config, parts, monkeypatch):
+    there = []
+    stop = LiveSource.stop
+    monkeypatch.setattr(LiveSource, "stop", lambda self: there.append((tmp_path / "out.mkv").exists()) or stop(self))
+    run(LiveConfig(source=str(clip), window=False, duration=0.2, record=tmp_path / "out.mkv"), config, parts=parts)
+    assert there[0]
+
+
 def test_a_target_that_cannot_be_is_known_before_the_networks_are_loaded(clip, tmp_path, config):
     with pytest.raises(OutputError, match="does not exist"):
         run(LiveConfig(source=str(clip), window=False, record=tmp_path / "no" / "out.mp4"), config)
@@ -236,8 +245,8 @@ def test_no_display_is_one_line_and_its_code(clip, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
-    ids=["ctrl-c", "terminated", "closed-terminal"],
+    [(signal.SIGINT, 130), (signal.SIGHUP, 129)],
+    ids=["ctrl-c", "closed-terminal"],
 )
 def test_a_run_that_is_stopped_keeps_its_recording(clip, tmp_path, weights, number, code):
     command = [
