@@ -196,7 +196,9 @@ def test_a_network_that_sees_masks_is_trained_and_evaluated_on_masked_faces(pack
 
 @pytest.mark.parametrize("program", [segmenter, inpainter], ids=["segmenter", "inpainter"])
 def test_a_resumed_run_is_the_run_that_was_never_stopped(program, pack, vgg, tmp_path):
-    extra = {"vgg": vgg, "critic_width": 4, "feature_scale": 0.5, "adversarial_from": 2} if program is inpainter else {}
+    extra = (
+        {"vgg": vgg, "critic_width": 4, "feature_scale": 0.5, "adversarial_from": 2, "size": 64} if program is inpainter else {}
+    )
     program.main(options(pack, tmp_path / "whole", images=8, **extra))
     program.main(options(pack, tmp_path / "parts", images=4, **extra))
     program.main(options(pack, tmp_path / "parts", images=8, **extra))
