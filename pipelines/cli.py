@@ -97,13 +97,19 @@ def _signals() -> Iterator[None]:
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Windows has none
         raised[signal.SIGHUP] = _HungUp
     first = [float("-inf")]
+    # To this very thread: one that a timer sends to its own would not end a sleep here. Windows knows no other way.
+    send = getattr(signal, "pthread_kill", lambda thread, number: signal.raise_signal(number))
+    again = threading.Timer(0.0, send)
 
     def handler(number: int, frame: FrameType | None) -> None:
+        nonlocal again
         now = time.monotonic()
         if now - first[0] < 2.0:
             return
+        again.cancel()  # a repeat would come when all is cleaned up and nobody is there to take it
         if _is_importing(frame):
-            threading.Timer(0.05, signal.raise_signal, (number,)).start()
+            again = threading.Timer(0.05, send, (threading.get_ident(), number))
+            again.start()
             return
         first[0] = now
         raise raised[number]
@@ -115,6 +121,7 @@ def _signals() -> Iterator[None]:
     try:
         yield
     finally:
+        again.cancel()
         for number, old in before.items():
             signal.signal(number, old)
 

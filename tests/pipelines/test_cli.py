@@ -68,24 +68,29 @@ def test_a_signal_becomes_its_exit_code_and_the_handlers_are_put_back(command, n
     assert [signal.getsignal(each) for each in every] == before
 
 
-def test_a_signal_in_the_midst_of_an_import_waits_for_its_end(command, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_signal_in_the_midst_of_an_import_waits_for_its_end_and_comes_once(command, tmp_path, monkeypatch, capsys, times):
     # As numpy does with whatever is raised while its own modules are loaded.
     lines = (
         "import signal",
         "try:",
-        "    signal.raise_signal(signal.SIGINT)",
+        f"    for _ in range({times}):",
+        "        signal.raise_signal(signal.SIGINT)",
         "except BaseException:",
         "    raise ImportError",
     )
-    (tmp_path / "takes_its_time.py").write_text("\n".join(lines))
+    (tmp_path / f"takes_{times}_times.py").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(tmp_path)
 
     def stop(rest):
-        importlib.import_module("takes_its_time")
+        importlib.import_module(f"takes_{times}_times")
         time.sleep(30)
 
     command(stop)
+    began = time.monotonic()
     assert cli.main(["a.mp4", "b.mp4"]) == 130
+    assert time.monotonic() - began < 20  # the sleep ended
+    time.sleep(0.2)  # a repeat would come now, as a KeyboardInterrupt of the test
     assert capsys.readouterr().err == "vidunmask: interrupted, nothing was written\n"
 
 
