@@ -40,6 +40,13 @@ def test_every_command_of_the_readme_and_of_the_help_is_understood(command):
     options.config_of(commands.load(name).parser().parse_args(arguments))
 
 
+def test_what_is_installed_by_the_readme_is_found_by_python_in_the_checkout_too():
+    # The folder vidunmask hides an installed one, and of vidunmask.pipelines only -e tells Python where it lies.
+    installs = re.findall(r"pip install .*?(?= &&|$)", "\n".join(blocks("sh")), flags=re.MULTILINE)
+    assert len(installs) == 2
+    assert all(" -e " in line for line in installs)
+
+
 def test_the_help_shows_the_same_examples_as_the_readme():
     helps = [commands.load(name).parser().epilog for name in commands.names()]
     shown = [line.strip() for text in helps for line in text.splitlines() if line.strip().startswith("vidunmask ")]
