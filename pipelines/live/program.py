@@ -197,7 +197,9 @@ class _Session:
         # What it was before is kept of every picture: in a pause the viewer may ask for that of the one that stands.
         chain = self._chain.outputs(lambda: _SHOWN_SIDE if live.window else 0)
         outputs = stack.enter_context(closing(ticking(chain, _TICK, stop=self._stop)))
-        if live.window:  # gone before the chain, which may wait for a stream that is silent
+        # Window and recordings do not wait for the chain to end, which may wait for a stream that is silent.
+        stack.callback(self._sinks.close)
+        if live.window:
             from vidunmask.pipelines.live.window import Window
 
             height, width = source.info.display_size
