@@ -297,7 +297,7 @@ def main(arguments: list[str] | None = None) -> Run:
     )
 
     # --- objective ----------------------------------------------------------------------------------------------------
-    start_from(network, options.start_from, kind=method.kind, log=log)
+    start_from(network, options, kind=method.kind, log=log)
     average = Average(network, decay=options.ema)
     objective = make_objective(options, method, device)
     optimizer = torch.optim.Adam(network.parameters(), lr=options.lr, betas=(0.5, 0.999))

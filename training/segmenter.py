@@ -178,7 +178,7 @@ def main(arguments: list[str] | None = None) -> Run:
     # --- network ------------------------------------------------------------------------------------------------------
     settings = presets[options.preset]
     network = weights.channels_last(weights.build("segmenter", NETWORK, settings).to(device))
-    start_from(network, options.start_from, kind="segmenter", log=log)
+    start_from(network, options, kind="segmenter", log=log)
     average = Average(network, decay=options.ema)
     optimizer = torch.optim.Adam(network.parameters(), lr=options.lr)
     forward = team.wrap(network, compiled=options.compile)

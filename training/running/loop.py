@@ -30,6 +30,8 @@ from vidunmask.training.running.health import Watch
 from vidunmask.training.running.schedule import end_of_schedule, learning_rate
 from vidunmask.training.running.settings import changes, settings_of
 
+CHECKPOINT = "checkpoint.pt"  # in the folder of a run
+
 
 class Average:
     """Exponential moving average of a network's weights (and of its buffers, as they are)."""
@@ -111,7 +113,7 @@ class Run:
     ) -> None:
         """Resumes the run in ``options.run`` where there is one, whichever version of this program wrote its checkpoint."""
         self.options, self.average, self.order, self.team, self.log = options, average, order, team, log
-        self.checkpoint = Checkpoint(options.run / "checkpoint.pt", {**parts, "average": average.network})
+        self.checkpoint = Checkpoint(options.run / CHECKPOINT, {**parts, "average": average.network})
         self.clock = Clock(images=0, total_images=options.images, minutes=options.minutes, paced=options.pace)
         self.watch = Watch(team)
         self.spent = 0.0  # seconds of training before this start of the program
@@ -300,13 +302,14 @@ class Run:
         }
 
 
-def start_from(network: nn.Module, source: str | None, *, kind: str, log: Callable[[str], None]) -> None:
-    """Gives a new network the weights of a file, or nothing where ``source`` is None.
+def start_from(network: nn.Module, options: argparse.Namespace, *, kind: str, log: Callable[[str], None]) -> None:
+    """Gives the network of a new run the weights of ``--start-from``; one that goes on has its own, and that file may be gone.
 
     The network may have layers that the file has not, such as a refinement added since: they keep their fresh weights and are
     named in the log. Raises WeightsError where the file has tensors that the network has not, or of other shapes.
     """
-    if source is None:
+    source = options.start_from
+    if source is None or (options.run / CHECKPOINT).exists():
         return
     card, state = weights.read(source)
     if card.kind != kind:
@@ -364,7 +367,8 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
     add("--together", type=int, default=1, help="steps whose pictures are drawn at once, see feed.py (default: %(default)s)")
     add("--tensorboard", action="store_true", help="curves and sheets for TensorBoard, in the run's folder")
     add("--log-every", type=int, default=800, help="images between lines of the log (default: %(default)s)")
-    add("--val-faces", type=int, help="evaluate on the first so many faces only")
+    few = "faces of val, from the first on, that a run evaluates itself on (default: %(default)s)"
+    add("--val-faces", type=int, default=500, metavar="N", help=few)
     add("--same-batch", action="store_true", help="learn one batch again and again: its rate is that of the step alone")
     add("--start-from", help="weights to start a new run from")
     add("--evaluate-every", type=int, default=8000, help="images between evaluations on val (default: %(default)s)")

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,18 @@ def test_two_processes_stopped_and_resumed_learn_what_one_does_in_two_passes(pac
     assert said.count("resumed at 12 images") == 1  # by the first process alone
     assert "other options" not in said
     assert_same(tmp_path / "one", tmp_path / "two", exactly=False, parts=("network", "average", "critics"))
+
+
+def test_a_run_goes_on_without_the_weights_that_it_started_from(pack, networks, tmp_path, capsys):
+    weights = tmp_path / "first.safetensors"
+    shutil.copy(networks.segmenter, weights)
+    more = {"start_from": weights}
+    segmenter.main(options(pack, tmp_path / "run", images=4, **more))
+    weights.unlink()
+    segmenter.main(options(pack, tmp_path / "run", images=8, **more))
+    assert capsys.readouterr().out.count("started from") == 1
+    with pytest.raises(WeightsError, match=r"first\.safetensors"):
+        segmenter.main(options(pack, tmp_path / "new", images=4, **more))
 
 
 def test_the_order_is_the_same_however_it_is_asked_for():
