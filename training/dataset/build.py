@@ -234,7 +234,12 @@ def _note_settings(target: Path, photos: Path, rows: Sequence[dict[str, str]], s
         for name, value in wanted.items():
             if begun.get(name) == value:
                 continue
-            if name in ("photos", "listing"):
+            if name == "photos":
+                raise UsageError(
+                    f"{target}: was begun with {begun.get(name)} photos, and {value} of {photos} are asked for now; "
+                    "go on with the same photos and --limit, or name a new folder"
+                )
+            if name == "listing":
                 raise UsageError(f"{target}: was begun from other photos than {photos} has now; name a new folder")
             raise UsageError(
                 f"{target}: was begun with --{name} {begun.get(name)}, not {value}; go on with that, or name a new folder"
