@@ -13,6 +13,7 @@ from vidunmask.errors import InputError, OutputError, UsageError
 from vidunmask.networks import weights
 from vidunmask.networks.inpainters.gated_mcsam import GatedMCSAM
 from vidunmask.training import inpainter, segmenter
+from vidunmask.training.dataset import align
 from vidunmask.training.dataset.stored import masks_for
 from vidunmask.training.pack import (
     MARGIN,
@@ -64,6 +65,18 @@ def test_photos_become_a_pack_of_aligned_faces(tmp_path):
     # where the pack says the photo's pixels went, they are
     x, y = geometry.apply(geometry.invert(faces.photo_to_pack[0]), np.array([SIDE / 2, SIDE / 2])).round().astype(int)
     np.testing.assert_allclose(faces.images[0, SIDE // 2, SIDE // 2], portrait[y, x, ::-1], atol=25)
+
+
+def test_a_photo_that_was_cut_off_is_no_photo(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    for ending in ("jpg", "png", "webp"):
+        whole = cv2.imencode(f".{ending}", noise)[1].tobytes()
+        path = tmp_path / f"photo.{ending}"
+        path.write_bytes(whole)
+        assert align.read_photo(path).shape == (64, 64, 3)
+        path.write_bytes(whole[: len(whole) // 2])
+        assert align.read_photo(path) is None
 
 
 def test_of_few_photos_the_last_is_for_evaluation(tmp_path):

@@ -43,11 +43,19 @@ class PhotoFace:
 
 
 def read_photo(path: Path) -> ByteArray | None:
-    """The photo (H, W, 3) RGB upright as its camera noted, or None where it cannot be read."""
+    """The photo (H, W, 3) RGB upright as its camera noted, or None where it cannot be read, or not to its end."""
     import cv2
+    from PIL import Image
 
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    return None if picture is None else cast(ByteArray, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+    if picture is None:
+        return None
+    try:
+        with Image.open(path) as whole:  # OpenCV makes what is missing of a JPEG grey, and does not say so
+            whole.load()
+    except Exception:  # whatever a damaged file makes of the decoder
+        return None
+    return cast(ByteArray, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
 
 def find_face(photo: ByteArray, detector: Detector, *, about: tuple[float, float] | None = None) -> PhotoFace | None:
