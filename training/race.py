@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 0
     check(options)
-    judges, judged_by = load_judges(options, device="cpu")
+    judges, judged_by = load_judges(options, device=contest.device_of(options.training))
     settings = contest.settings_of(options) | {"minutes": options.minutes} | contest.judged(options, judges, judged_by)
     contest.claim(options.out, settings)
     stopped = False

@@ -199,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     for row in ROWS:  # wrong options for the training program show before anything is trained
         inpainter.parse([*training_options(options, row, 0), "--run", str(options.out)])
-    judges, judged_by = load_judges(options, device="cpu")
+    judges, judged_by = load_judges(options, device=contest.device_of(options.training))
     settings = contest.settings_of(options) | contest.judged(options, judges, judged_by)
     contest.claim(options.out, settings)
     stopped = False

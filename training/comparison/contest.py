@@ -25,6 +25,7 @@ from vidunmask.training.comparison.scores import Score, score
 from vidunmask.training.evaluation.fills import Judges
 from vidunmask.training.evaluation.protocols import Masks
 from vidunmask.training.pack import open_pack
+from vidunmask.training.running.loop import CHECKPOINT, check_options
 from vidunmask.training.sizes import add_size, check_size
 
 FIXED = ("pack", "run", "preset", "size", "images", "seed", "export")  # options that a comparison sets itself
@@ -162,11 +163,17 @@ def note_failure(folder: Path, label: str, error: Exception) -> None:
     write(folder / FAILED, str(error))
 
 
+def device_of(training: Sequence[str]) -> torch.device:
+    """Where the trainings of a comparison run, by their options, and so where their networks are measured."""
+    return check_options(inpainter.parse(["--pack", ".", "--run", ".", *training]))
+
+
 def measure(options: argparse.Namespace, network: nn.Module, judges: Judges) -> Score:
     """Figures of a network on the faces and under the masks that all entries are measured with."""
+    device = device_of(options.training)
     return score(
-        network,
-        SecondLook(weights.load(options.segmenter, kind="segmenter")),  # as the program uses it
+        network.to(device),
+        SecondLook(weights.load(options.segmenter, kind="segmenter", device=device)),  # as the program uses it
         open_pack(options.pack, "val"),
         Masks(camera=options.camera, occlusion=0.0, held_out=options.held_out_templates),
         size=options.size,
@@ -174,12 +181,13 @@ def measure(options: argparse.Namespace, network: nn.Module, judges: Judges) -> 
         turned=options.turned,
         judges=judges,
         identities=options.identities,
+        device=device,
     )
 
 
 def minutes_spent(folder: Path) -> float:
     """How long the training in a folder has run so far, by its checkpoint."""
-    checkpoint = folder / "checkpoint.pt"
+    checkpoint = folder / CHECKPOINT
     if not checkpoint.exists():
         return 0.0
     return float(torch.load(checkpoint, map_location="cpu", weights_only=True)["values"]["spent"]) / 60

@@ -24,6 +24,7 @@ SHEET = 40  # faces of a sheet
 SEED = 7
 STREAM = 0  # of the randomness: the masks are those of `vidunmask evaluate` with this seed
 NOBODY = Judges()
+CPU = torch.device("cpu")
 
 Values = dict[str, list[float | None]]  # by figure, one a face; None where it was not taken
 
@@ -56,6 +57,7 @@ def score(
     judges: Judges = NOBODY,
     identities: int = 0,
     turned: float = 0.0,
+    device: torch.device = CPU,
 ) -> Score:
     """Figures on ``limit`` faces of the pack, or all; the same masks for every network.
 
@@ -66,9 +68,10 @@ def score(
     values: dict[str, Values] = {"segmented": {}, "true": {}}
     pictures: list[Tensor] = []
     rows = spread(pack.rows, limit)
+    shown = set(rows[:: max(1, len(rows) // SHEET)][:SHEET].tolist())
     known = set(spread(rows, identities).tolist()) if judges.identity is not None and identities else set()
     network.eval()
-    for chunk in chunks(pack, rows, seed=SEED, stream=STREAM, device=torch.device("cpu")):
+    for chunk in chunks(pack, rows, seed=SEED, stream=STREAM, device=device):
         if turned:
             side = torch.Generator().manual_seed(SEED + int(chunk.rows[0]))
             faces = turn_some(chunk.images, chunk.landmarks, chunk.valid, side, share=turned, jitter=STILL)
@@ -79,7 +82,7 @@ def score(
         inside = region * (1 - shrink_hole(1 - chunk.valid, size))  # beyond the photo's edge there is no truth
         found = shrink_hole(widen(torch.sigmoid(segmenter(made.masked))), size)
         chosen = [index for index, row in enumerate(chunk.rows.tolist()) if row in known]
-        points = chunk.landmarks[chosen].numpy() * (size / chunk.images.shape[-1])
+        points = chunk.landmarks[chosen].cpu().numpy() * (size / chunk.images.shape[-1])
         for source, mask in (("segmented", found), ("true", region)):
             result = compose(masked, network(masked, mask), mask)
             figures: dict[str, Tensor] = {}
@@ -95,8 +98,9 @@ def score(
             if known:
                 values[source].setdefault("identity", []).extend(_moved(judges, result, truth, chosen, points))
             if source == "segmented":
-                pictures += list(torch.cat([masked, result, truth], dim=3))
-    return Score(values, len(rows), pictures[:: max(1, len(pictures) // SHEET)][:SHEET])
+                three = torch.cat([masked, result, truth], dim=3).cpu()
+                pictures += [picture.clone() for picture, row in zip(three, chunk.rows.tolist(), strict=True) if row in shown]
+    return Score(values, len(rows), pictures)
 
 
 def _moved(judges: Judges, result: Tensor, truth: Tensor, chosen: list[int], points: np.ndarray) -> list[float | None]:

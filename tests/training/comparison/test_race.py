@@ -121,6 +121,18 @@ def test_masks_are_looked_for_as_the_program_does(pack, vgg, networks, tmp_path,
     assert isinstance(given[0], SecondLook)
 
 
+def test_networks_are_measured_where_they_are_trained(pack, vgg, networks, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(contest, "score", lambda network, *rest, device, **more: given.append((network, device)))
+    monkeypatch.setattr(contest.weights, "load", lambda *_, device, **more: given.append(device))
+    monkeypatch.setattr(torch.nn.Identity, "to", lambda self, device: device)
+    options = race.parse([*command(pack, tmp_path / "out", vgg, networks), "--device", "cuda:1"])
+    contest.measure(options, torch.nn.Identity(), Judges())
+    second = torch.device("cuda:1")
+    assert given == [second, (second, second)]
+
+
 def test_minutes_count_from_the_first_start(pack, vgg, networks, tmp_path):
     budget = ("--minutes", "0.02")
     arguments = command(pack, tmp_path / "out", vgg, networks, budget=budget, variants=["baseline"])
