@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import sys
 from pathlib import Path
@@ -23,7 +24,6 @@ whole pipeline, and the result compared with the clip as it was.
 
 def parser() -> Parser:
     """The arguments of ``vidunmask evaluate``."""
-    from vidunmask.pipelines.evaluate import KINDS
     from vidunmask.training.evaluate import add_common, add_faces
 
     p = Parser(
@@ -35,6 +35,14 @@ def parser() -> Parser:
     p.add_argument("--device", default=Config().device, choices=DEVICES, help="(default: %(default)s)")
     add_talk(p)
     add_faces(p)
+    _add_clips(p)
+    return p
+
+
+def _add_clips(p: argparse.ArgumentParser) -> None:
+    """The options of measuring clips."""
+    from vidunmask.pipelines.evaluate import KINDS
+
     clips = p.add_argument_group("clips")
     clips.add_argument("--clips", metavar="PATH", type=Path, nargs="+", help="videos, or folders of them, of unmasked faces")
     clips.add_argument(
@@ -46,7 +54,19 @@ def parser() -> Parser:
     clips.add_argument(
         "--no-temporal", dest="temporal", action="store_false", help="the pipeline fills and blends every frame alone"
     )
-    return p
+
+
+def _refuse_others(args: argparse.Namespace) -> None:
+    """Raises UsageError for an option of faces where clips are measured, or of clips where faces are."""
+    from vidunmask.training.evaluate import add_faces
+
+    add, measured = (_add_clips, "--pack") if args.clips is None else (add_faces, "--clips")
+    others = argparse.ArgumentParser()
+    add(others)
+    for name, default in vars(others.parse_args([])).items():
+        if getattr(args, name) != default:
+            flag = "--no-" + name if default is True else "--" + name.replace("_", "-")
+            raise UsageError(f"{flag}: has no meaning with {measured}; leave it out")
 
 
 def run(arguments: list[str]) -> int:
@@ -55,6 +75,7 @@ def run(arguments: list[str]) -> int:
     config = config_of(args)
     if (args.pack is None) == (args.clips is None):
         raise UsageError("name what to measure on: either --pack PACK or --clips PATH (see vidunmask evaluate --help)")
+    _refuse_others(args)
 
     from vidunmask.pipelines.build import choose_device
     from vidunmask.pipelines.evaluate import evaluate_clips

@@ -178,6 +178,20 @@ def test_the_command_wants_faces_or_clips(capsys, tmp_path):
     assert "--pack PACK or --clips PATH" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--clips", "a.mp4", "--lpips-weights", "b.pth"], "--lpips-weights: has no meaning with --clips"),
+        (["--clips", "a.mp4", "--limit", "5"], "--limit: has no meaning with --clips"),
+        (["--pack", "pack", "--seconds", "5"], "--seconds: has no meaning with --pack"),
+        (["--pack", "pack", "--no-temporal"], "--no-temporal: has no meaning with --pack"),
+    ],
+)
+def test_options_of_what_is_not_measured_are_refused(given, message, capsys, tmp_path):
+    assert cli.main(["evaluate", *given, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_the_options_are_known_without_heavy_imports():
     code = (
         "import sys, argparse; from vidunmask.training import evaluate; p = argparse.ArgumentParser();"
