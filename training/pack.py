@@ -201,10 +201,8 @@ def _bent(points: Tensor, knots: Tensor, size: int) -> Tensor:
 
 def on_device(pixels: np.ndarray | Tensor, device: torch.device | str) -> Tensor:
     """Pixels (B, S, S, C) uint8 as a tensor on the device; to a GPU through page-locked memory, without waiting for it."""
-    if isinstance(pixels, Tensor):
-        return pixels.to(device)
-    tensor = torch.from_numpy(np.ascontiguousarray(pixels))
-    if torch.device(device).type == "cuda":
+    tensor = pixels if isinstance(pixels, Tensor) else torch.from_numpy(np.ascontiguousarray(pixels))
+    if torch.device(device).type == "cuda" and not tensor.is_cuda:
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 

@@ -129,16 +129,18 @@ class Held:
 def hold(pack: Pack, where: str, device: torch.device) -> tuple[Pack, str]:
     """The pack with its images ``where`` they are wanted (one of WHERE), and where that is.
 
-    ``auto`` puts them on a GPU where they fit into half of what is free there, decoded shards into memory by the same rule, and
-    otherwise leaves them on the disk, which for a memory-mapped pack means: in the system's cache.
+    ``auto`` puts them on a GPU where they fit into half of what is free there, decoded shards into memory by the same rule (in
+    each process of this machine), and otherwise leaves them on the disk, which for a memory-mapped pack means: in the system's
+    cache.
     """
     size = len(pack.rows) * int(np.prod(pack.images[pack.rows[:1]].shape[1:]))
     if where == "auto":
         where = "disk"
         if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 2:
             where = "device"
-        elif device.type == "cuda" and not isinstance(pack.images, np.ndarray) and size < _free_memory() / 2:
-            where = "memory"
+        elif device.type == "cuda" and not isinstance(pack.images, np.ndarray):
+            processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            where = "memory" if size * processes < _free_memory() / 2 else "disk"
     if where == "disk":
         return pack, f"on disk ({size / 1e9:.1f} GB)"
     place = device if where == "device" else torch.device("cpu")

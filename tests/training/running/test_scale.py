@@ -1,6 +1,7 @@
 """Training at scale: several processes, accumulated passes, batches made ahead, exact resuming, failures, TensorBoard."""
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import shutil
@@ -16,7 +17,7 @@ import torch
 from vidunmask.errors import OutputError, UsageError, WeightsError
 from vidunmask.training import inpainter, losses, segmenter
 from vidunmask.training.dataset.stored import masks_for
-from vidunmask.training.pack import Order, open_pack
+from vidunmask.training.pack import Order, on_device, open_pack
 from vidunmask.training.running import clock, health, loop
 from vidunmask.training.running.distributed import Team
 from vidunmask.training.running.feed import Held, draw_batches, hold
@@ -336,6 +337,33 @@ def test_held_images_are_those_of_the_pack(pack):
     assert where.startswith("held on cpu")
     np.testing.assert_array_equal(held.images[faces.rows[[2, 0]]].numpy(), faces.images[faces.rows[[2, 0]]])
     assert hold(faces, "auto", torch.device("cpu"))[0] is faces
+
+
+def test_shards_go_into_memory_where_it_is_enough_for_all_processes(pack, monkeypatch):
+    class Shards:
+        def __getitem__(self, rows):
+            return np.zeros((len(rows), 8, 8, 3), np.uint8)
+
+        def __len__(self):
+            return 12
+
+    faces = dataclasses.replace(open_pack(pack, "train"), images=Shards())
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
+    monkeypatch.setattr(
+        "vidunmask.training.running.feed._free_memory", lambda: 3.0 * 8 * 8 * 8 * 3
+    )  # half of it: the eight faces once and a half
+    for processes, where in (("1", "held on cpu"), ("2", "on disk")):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        assert hold(faces, "auto", torch.device("cuda"))[1].startswith(where)
+
+
+def test_images_in_memory_go_to_a_gpu_as_those_of_the_disk_do(monkeypatch):
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(len(self)) or self)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device, non_blocking=False: non_blocking)
+    assert on_device(np.zeros((3, 2), np.uint8), "cuda") is True
+    assert on_device(torch.zeros(4, 2), "cuda") is True
+    assert pinned == [3, 4]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
