@@ -61,11 +61,14 @@ def test_other_containers_keep_frames_and_their_distances(tmp_path: Path, suffix
         assert abs(a - b) <= Fraction(1, 1000)
 
 
-@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video", "mpeg4"])
-@pytest.mark.parametrize("target", ["out.mkv", "out.ts", "out.mpg"])
+@pytest.mark.parametrize(
+    ("codec", "target"),
+    [
+        *((codec, target) for codec in ("mpeg1video", "mpeg2video") for target in ("out.mkv", "out.ts", "out.mpg")),
+        *(("mpeg4", target) for target in ("out.mkv", "out.ts")),  # a program stream holds none
+    ],
+)
 def test_encoders_that_know_rates_and_no_times_write_frames_at_a_fixed_rate(tmp_path: Path, codec: str, target: str) -> None:
-    if (codec, target) == ("mpeg4", "out.mpg"):
-        pytest.skip("a program stream holds no MPEG-4")
     pts = [3003 * index for index in range(12)]
     source = write_clip(tmp_path / "in.ts", time_base=Fraction(1, 90000), rate=Fraction(30000, 1001), pts=pts)
     copy_clip(source, tmp_path / target, codec=codec)
