@@ -33,7 +33,7 @@ def settings_of(options: argparse.Namespace, team: Team) -> dict[str, Any]:
     plain = {
         name: value if isinstance(value, bool | int | float | str | None) else str(value)
         for name, value in vars(options).items()
-        if name not in FREE or (name == "images" and options.cooldown)
+        if name not in FREE or (name == "images" and options.cooldown) or (name == "minutes" and options.pace)
     }
     return plain | {"batches a step": options.accumulate * team.size, "torch": str(torch.__version__)}
 

@@ -159,7 +159,7 @@ def test_steps_drawn_together_share_the_pictures_out_in_their_order(pack):
     assert [len(rows) for rows in drawn] == [2] * 10 + [6] * 4
 
 
-def test_a_paced_run_takes_its_time_and_ends_at_rest(pack, tmp_path, monkeypatch):
+def test_a_paced_run_takes_its_time_and_ends_at_rest(pack, tmp_path, monkeypatch, capsys):
     rates, ticks = [], itertools.count()
     real = loop.learning_rate
     monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: 0.2 * next(ticks)))  # however slow the machine is
@@ -173,6 +173,9 @@ def test_a_paced_run_takes_its_time_and_ends_at_rest(pack, tmp_path, monkeypatch
     assert rates[-1] < 0.5 * max(rates)
     again = segmenter.main(options(pack, tmp_path / "run", minutes=0.05, **paced))
     assert again.clock.images == run.clock.images  # the time of the run was spent
+    assert "other options" not in capsys.readouterr().out
+    segmenter.main(options(pack, tmp_path / "run", minutes=0.051, **paced))  # and with more time the rate is another
+    assert "resumed with other options than before: minutes 0.051 (was 0.05)" in capsys.readouterr().out
 
 
 def test_a_pace_without_a_time_is_refused(pack, tmp_path):
