@@ -161,3 +161,17 @@ def test_sound_whose_channels_mp4_cannot_name_is_left_out_before_the_work(tmp_pa
     with open_input(path) as source:
         assert refusal("mp4", source.streams[1]) is not None
         assert refusal("matroska", source.streams[1]) is None
+
+
+def test_a_track_whose_description_mov_would_lose_is_left_out(tmp_path: Path) -> None:
+    """As those of an iPhone with what it measured: FFmpeg's muxer would write their samples, and nothing that reads them."""
+    data = write_clip(tmp_path / "in.mp4", frames=5, subtitle=True).read_bytes()
+    for text, measured in ((b"tx3g", b"mebx"), (b"sbtl", b"meta"), (b"SubtitleHandler", b"MetadataHandler")):
+        data = data.replace(text, measured)
+    (tmp_path / "in.mov").write_bytes(data)
+    _, writer = copy_clip(tmp_path / "in.mov", tmp_path / "out.mov", **FAST)
+    said = "was left out: a mov file cannot hold it (nothing would say what it is)"
+    assert writer.warnings == [f"stream 1 (data unknown codec, und) {said}"]
+    assert b"mebx" not in (tmp_path / "out.mov").read_bytes()
+    with av.open(str(tmp_path / "out.mov")) as written:
+        assert [stream.type for stream in written.streams] == ["video"]

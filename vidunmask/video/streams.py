@@ -36,6 +36,7 @@ _IN_TRANSPORT_STREAMS: dict[str, set[str]] = {
     "subtitle": {"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "arib_caption"},
     "attachment": set(),
 }
+_UNDESCRIBED = b"\0\0\0\x10stsd"  # what says what the samples of a track in MP4 are, and is empty (ISO/IEC 14496-12 §8.5.2)
 _FIRST = {"mxf": "mpeg2video", "dv": "dvvideo"}  # muxers that want a video before anything else, and one that they take
 _UNORDERED = re.compile(r"(\d+) channels")  # FFmpeg's name for a layout of channels in no known order
 _STREAM_PREFIXES = ("_statistics_", "bps-", "duration-", "number_of_frames-", "number_of_bytes-")
@@ -342,15 +343,16 @@ def refusal(container: str, stream: Any) -> str | None:
     if container == "mpegts" and codec not in _IN_TRANSPORT_STREAMS.get(stream.type, (codec,)):
         return "it would be data of no known kind"
     try:
-        with av.open(io.BytesIO(), "w", format=container) as trial:
+        written = io.BytesIO()
+        with av.open(written, "w", format=container) as trial:
             video: Any = trial.add_stream(_FIRST[container], rate=25) if container in _FIRST else None
             if video is not None:
                 video.width, video.height, video.pix_fmt = 720, 576, "yuv420p"
             target = _add_like(trial, stream)
             trial.start_encoding()
-            if stream.type == "audio" and context.name.startswith("pcm_"):
+            if stream.type == "data" or (stream.type == "audio" and context.name.startswith("pcm_")):
                 # MP4's muxer looks at the channels when the file ends, and only at those of a stream with sound.
-                packet = av.Packet(bytes(8 * stream.layout.nb_channels))
+                packet = av.Packet(bytes(8 * stream.layout.nb_channels if stream.type == "audio" else 8))
                 packet.pts = packet.dts = 0
                 packet.stream = target
                 trial.mux_one(packet)
@@ -358,7 +360,7 @@ def refusal(container: str, stream: Any) -> str | None:
                 trial.mux([*video.encode(av.VideoFrame(720, 576, "yuv420p")), *video.encode()])
     except (FFmpegError, OSError, ValueError, TypeError) as error:
         return getattr(error, "strerror", None) or str(error).split(":")[0]
-    return None
+    return "nothing would say what it is" if _UNDESCRIBED in written.getvalue() else None
 
 
 def _is_cover(stream: Any) -> bool:
