@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.video.clips import write_clip
 from vidunmask.errors import InputError, OutputError
 from vidunmask.pipelines.build import build
 from vidunmask.pipelines.config import Config
@@ -101,28 +102,6 @@ def as_dict(config):
     return {name: getattr(config, name) for name in config.__dataclass_fields__}
 
 
-def test_a_stream_goes_out_and_comes_back_in(clip, tmp_path, config, parts):
-    """Sent over UDP by one run and received by another, which ends when the first one stops."""
-    url = "udp://127.0.0.1:56411"
-    received = []
-
-    def receive():
-        try:
-            run(LiveConfig(source=url, timeout=3, window=False, record=tmp_path / "got.mkv"), config, parts=build(config))
-        except InputError as error:
-            received.append(str(error))
-
-    thread = threading.Thread(target=receive)
-    thread.start()
-    run(LiveConfig(source=str(clip), loop=True, window=False, stream=f"{url}?pkt_size=1316", duration=6), config, parts=parts)
-    thread.join(30)
-    assert "stalled" in received[0]
-    assert len(times_of(tmp_path / "got.mkv")) > 5  # what came before it stalled is kept
-    with av.open(str(tmp_path / "got.mkv")) as container, av.open(str(clip)) as original:
-        stream, like = container.streams.video[0], original.streams.video[0]
-        assert (stream.width, stream.height) == (like.width, like.height)
-
-
 def test_an_hls_playlist_is_written(clip, tmp_path, config, parts):
     live = LiveConfig(source=str(clip), loop=True, window=False, stream=str(tmp_path / "live.m3u8"), duration=2.5)
     said = []
@@ -177,10 +156,44 @@ class Viewer:
     def close(self):
         pass
 
-    def watch(self, clip, config, parts, monkeypatch):
+    def watch(self, clip, config, parts, monkeypatch, **more):
         monkeypatch.setattr(window, "check_display", lambda: None)
         monkeypatch.setattr(window, "Window", lambda title, size: self)
-        return run(LiveConfig(source=str(clip), loop=True), config, parts=parts)
+        return run(LiveConfig(source=str(clip), loop=True, **more), config, parts=parts)
+
+
+def test_a_stream_goes_out_and_comes_back_in(tmp_path, config, parts, monkeypatch):
+    """Sent over UDP by one run and received by another, which ends when the first one stops: as soon as enough was received."""
+    url, figures = "udp://127.0.0.1:56411", tmp_path / "s.csv"
+    clip = write_clip(tmp_path / "small.mp4", size=(96, 128))  # without a face, so that a slow machine keeps its pace
+    received = []
+
+    def receive():
+        options = {"timeout": 3, "record": tmp_path / "got.mkv", "stats": figures, "stats_every": 0.2}
+        try:
+            run(LiveConfig(source=url, window=False, **options), config, parts=build(config))
+        except InputError as error:
+            received.append(str(error))
+
+    thread = threading.Thread(target=receive)
+
+    class Sender(Viewer):
+        def show(self, picture):
+            if not self.pictures:
+                thread.start()
+            super().show(picture)
+
+        def keys(self):
+            shown = [int(line.split(",")[2]) for line in figures.read_text().splitlines()[1:]] if figures.exists() else []
+            return ["q"] if shown and shown[-1] > 8 else []
+
+    sender = Sender(()).watch(clip, config, parts, monkeypatch, stream=f"{url}?pkt_size=1316", duration=60)
+    thread.join(60)
+    assert "stopped by the viewer" in str(sender)
+    assert "stalled" in received[0]
+    assert len(times_of(tmp_path / "got.mkv")) > 5  # what came before it stalled is kept
+    with av.open(str(tmp_path / "got.mkv")) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (128, 96)
 
 
 def test_a_picture_that_stands_can_be_compared_with_what_it_was_before(clip, config, parts, monkeypatch):
