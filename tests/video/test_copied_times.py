@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from tests.video.clips import FAST, copy_clip, other_packets, picture, times_of, write_clip
@@ -145,3 +146,26 @@ def test_sound_goes_with_the_picture_where_recordings_stand_one_behind_the_other
     for part in range(3):
         assert abs(picture[50 * part] - sound[81 * part] - ahead) <= Fraction(1, 1000)
         assert abs(picture[50 * part] - picture[0] - 2 * part) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mov"])
+def test_packets_shorter_than_a_tick_do_not_drift(tmp_path: Path, suffix: str) -> None:
+    """Matroska counts milliseconds, and TrueHD has 1200 packets a second: some share a time, which not all muxers take."""
+    source = write_clip(tmp_path / "in.mkv", frames=25)
+    with av.open(str(source)) as video, av.open(str(tmp_path / "both.mkv"), "w") as out:
+        pictures = out.add_stream_from_template(video.streams.video[0], opaque=True)
+        sound = out.add_stream("pcm_s16le", rate=48000, layout="mono")
+        for packet in video.demux():
+            if packet.size:
+                packet.stream = pictures
+                out.mux(packet)
+        for block in range(1200):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 40), block, np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts = 48000, 40 * block
+            out.mux(sound.encode(frame))
+    copy_clip(tmp_path / "both.mkv", tmp_path / f"out{suffix}", **FAST)
+    times = [time for time, _ in other_packets(tmp_path / f"out{suffix}")[1]]
+    assert times[-1] == pytest.approx(1, abs=0.02)  # MOV gives some packets as one
+    with av.open(str(tmp_path / f"out{suffix}")) as written:
+        samples = np.hstack([frame.to_ndarray() for frame in written.decode(audio=0)])
+    np.testing.assert_array_equal(samples, np.repeat(np.arange(1200), 40)[None])

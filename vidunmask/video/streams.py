@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -24,6 +25,7 @@ from vidunmask.video.reader import JUMP, open_input
 from vidunmask.video.services import services_of
 
 _ATTACHED_PICTURE = 1 << 10
+_TS_NONSTRICT = 1 << 17  # AVFMT_TS_NONSTRICT
 _PATIENCE = 10  # seconds by which streams of a file may lag behind each other
 _AWAITED, _HELD = 64, 1024  # packets of a video, and of all streams, that are read ahead to find its first decoding time
 _EDIT_LISTS = {"mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v"}  # muxers that can say from when on a stream is shown
@@ -61,6 +63,8 @@ class StreamCopier:
         self._services = services_of(like.path) if like.container == "mpegts" else []
         self._targets: dict[int, Any] = {}
         self._last_dts: dict[int, int] = {}
+        self._least: dict[int, int] = {}  # decoding time of the next packet of each stream, in the unit of the output
+        self._may_stand = False  # whether packets may share a decoding time
         self._refused: dict[int, int] = {}
         self._read: dict[int, Fraction] = {}  # time of the last packet of each stream, as the source has it
         self._set_back: dict[int, int] = {}  # how often the clock of each stream was set back until then
@@ -74,6 +78,7 @@ class StreamCopier:
     def add_streams(self, output: Any, add_video: Callable[[], None]) -> None:
         """Adds the streams to ``output`` in the order of the source, the edited one through ``add_video``."""
         self._output = output
+        self._may_stand = bool(output.format.flags & _TS_NONSTRICT)
         if self._input is None:
             add_video()
             return
@@ -225,16 +230,27 @@ class StreamCopier:
             if packet.stream.type == "video" and last is not None:
                 packet.dts = min(packet.pts, last + max(1, packet.duration or 0))
         if packet.dts is not None:
-            if last is not None and packet.dts <= last:  # muxers refuse to go back
-                packet.dts = last + 1
-                if packet.pts is not None:
-                    packet.pts = max(packet.pts, packet.dts)
             self._last_dts[index] = packet.dts
+            self._push_on(packet)
         packet.stream = self._targets[index]
         try:
             self._output.mux_one(packet)
         except (av.error.InvalidDataError, av.error.ArgumentError):
             self._refused[index] = self._refused.get(index, 0) + 1
+
+    def _push_on(self, packet: av.Packet) -> None:
+        """Moves a packet as far behind the one before it as the output wants: muxers refuse to go back, and some to stand."""
+        index = packet.stream.index
+        self._output.start_encoding()  # the header is written by now or here, and decides the unit of times
+        unit = self._targets[index].time_base
+        ticks = packet.time_base / unit
+        dts = math.floor(packet.dts * ticks + Fraction(1, 2))
+        least = self._least.get(index, dts)
+        if dts < least:
+            packet.pts = None if packet.pts is None else max(least, math.floor(packet.pts * ticks + Fraction(1, 2)))
+            packet.duration = round((packet.duration or 0) * ticks)
+            packet.dts, packet.time_base = least, unit
+        self._least[index] = max(dts, least) + (not self._may_stand)
 
     def close(self) -> None:
         """Closes the source and says what the output refused."""
