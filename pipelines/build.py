@@ -40,6 +40,8 @@ def build(config: Config) -> Parts:
     dtype = choose_dtype(config.precision, device)
     precision = str(dtype).removeprefix("torch.")
     log.info("running on %s in %s", device, precision)
+    if config.compile:
+        check_compiler(device)
     detector = detectors.create(config.detector, device=device.type, workers=detectors_at_once())
     # The networks stay in float32; autocast decides per operation what runs in less.
     segmenter = weights.load(config.segmenter, kind="segmenter", device=device)
@@ -49,6 +51,16 @@ def build(config: Config) -> Parts:
     alike = len({card.path.name for card in cards}) < len(cards)
     files = {str(card.path) if alike else card.path.name: card.sha256 for card in cards}
     return Parts(detector, unmasker, str(device), precision, files)
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raises DeviceError where torch.compile does not work, as where it finds no C++ compiler."""
+    import torch
+
+    try:
+        torch.compile(torch.nn.ReLU())(torch.zeros(1, device=device))
+    except Exception as error:  # each backend has its own
+        raise DeviceError(f"--compile: torch cannot compile here ({str(error).splitlines()[0]}); leave it out") from error
 
 
 def detectors_at_once() -> int:

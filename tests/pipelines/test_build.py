@@ -28,6 +28,20 @@ def test_the_automatic_choice_prefers_cuda_then_apple_then_the_cpu(monkeypatch):
     assert choose_device("auto").type == "cuda"
 
 
+def test_where_nothing_can_be_compiled_compile_is_an_error_in_one_line_before_any_work(monkeypatch):
+    def compile(network, **options):
+        def fail(*inputs):
+            raise RuntimeError("No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", compile)
+    with pytest.raises(
+        DeviceError, match=r"--compile: torch cannot compile here \(No working C\+\+ compiler found\); leave it out"
+    ):
+        build(Config(device="cpu", compile=True))
+
+
 def test_precision_is_taken_at_its_word_and_chosen_by_the_hardware_otherwise(monkeypatch):
     cpu = torch.device("cpu")
     assert choose_dtype("float32", cpu) == torch.float32
