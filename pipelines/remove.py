@@ -46,6 +46,8 @@ def unmask(
     networks; by default they are made from ``config``. Raises a VidunmaskError and leaves nothing at ``output`` where the run
     cannot be done; in a folder, a picture that cannot be done is reported in ``failures`` instead.
     """
+    if input == "" or output == "":  # from a variable that is not set; as a path it would be the current folder
+        raise UsageError("an empty name is no file; name input and output")
     source, target, config = Path(input), Path(output), config or Config()
     checks.readable(source)
     if source.is_dir() or checks.is_picture(source):

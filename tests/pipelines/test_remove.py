@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import vidunmask
-from vidunmask.errors import InputError, OutputError
+from vidunmask.errors import InputError, OutputError, UsageError
 from vidunmask.pipelines.build import build
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.remove import SYNTHESIZED, unmask
@@ -100,6 +100,13 @@ def test_two_runs_give_the_same_bytes(clip, tmp_path, config, parts):
 
 def test_the_api_stands_in_the_package():
     assert vidunmask.unmask is unmask
+
+
+@pytest.mark.parametrize("names", [("", "b"), ("a.jpg", "")])
+def test_an_empty_name_is_no_file_and_not_the_current_folder(names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="name input and output"):
+        unmask(*names)
 
 
 def test_a_picture_is_edited_and_keeps_its_size_and_metadata(tmp_path, config, parts):
