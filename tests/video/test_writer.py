@@ -19,7 +19,7 @@ from vidunmask.video import pixels
 from vidunmask.video.atomic import check_target
 from vidunmask.video.info import BOTTOM_FIRST, TOP_FIRST
 from vidunmask.video.orientation import matrix_of_exif
-from vidunmask.video.reader import VideoReader
+from vidunmask.video.reader import VideoReader, _side_data
 from vidunmask.video.writer import VideoWriter
 
 LOSSLESS_FORMATS = [
@@ -410,3 +410,25 @@ except OutputError as error:
 def test_a_target_whose_name_no_file_system_takes_is_one_line(tmp_path):
     with pytest.raises(OutputError, match=r"xxx\.mp4: cannot be written \(File name too long\)"):
         check_target(tmp_path / ("x" * 300 + ".mp4"))
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video"])
+def test_closed_captions_stay_with_their_frames(tmp_path: Path, codec: str) -> None:
+    """Of North American television (ANSI/SCTE 128-1 §8.1): they travel within the video, beside each picture."""
+    plain = write_clip(tmp_path / "plain.mp4", frames=6, options={"bf": "2"})
+    said = []
+    with av.open(str(plain)) as source, av.open(str(tmp_path / "in.mp4"), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.size:
+                said.append((packet.pts, bytes([0xFC, 0x41 + len(said), 0x42])))
+                caption = b"\xb5\x00\x31GA94\x03\x41\xff" + said[-1][1] + b"\xff"
+                unit = bytes([6, 4, len(caption)]) + caption + b"\x80"  # supplemental enhancement information
+                with_caption = av.Packet(len(unit).to_bytes(4) + unit + bytes(packet))
+                with_caption.pts, with_caption.dts, with_caption.time_base = packet.pts, packet.dts, packet.time_base
+                with_caption.is_keyframe, with_caption.stream = packet.is_keyframe, stream
+                out.mux(with_caption)
+    copy_clip(tmp_path / "in.mp4", tmp_path / "out.mkv", codec=codec)
+    with VideoReader(tmp_path / "out.mkv") as reader:
+        kept = [_side_data(frame.native).get("A53_CC") for frame in reader]
+    assert kept == [caption for _, caption in sorted(said)]

@@ -61,8 +61,8 @@ class Dialect:
 _DIALECTS = {
     "libx264": Dialect(16, preset="veryfast", presets=_X264),
     "libx264rgb": Dialect(16, preset="veryfast", presets=_X264),
-    # What goes wrong is said by FFmpeg too, x265 itself would write on stderr.
-    "libx265": Dialect(18, preset="superfast", presets=_X264, fixed={"x265-params": "log-level=none"}),
+    # What goes wrong is said by FFmpeg too, x265 itself would write on stderr. Closed captions are kept by x264 unasked.
+    "libx265": Dialect(18, preset="superfast", presets=_X264, fixed={"x265-params": "log-level=none", "a53cc": "1"}),
     "libsvtav1": Dialect(20, most=63, preset="8", presets=_SVT, numbers=(0, 13)),
     "libaom-av1": Dialect(
         20, most=63, preset="6", preset_key="cpu-used", presets=_AOM, numbers=(0, 8), fixed={"b": "0", "row-mt": "1"}
