@@ -246,7 +246,7 @@ def evaluate(
     seen = sees_masks(network)
     network.eval()
     for start in range(0, len(rows), 16):
-        images, landmarks, _ = draw_batch(pack, rows[start : start + 16], jitter=STILL, generator=generator, device=device)
+        images, landmarks, valid = draw_batch(pack, rows[start : start + 16], jitter=STILL, generator=generator, device=device)
         truth, mask, masked = draw_masks(images, landmarks, synthesizer, generator, grow=0, seen=seen)
         truth, mask = shrink(truth, size), shrink_hole(mask, size)
         shown = shrink(masked, size) if seen else hidden(truth, mask)
@@ -256,8 +256,9 @@ def evaluate(
         sums["psnr"].append(metrics.psnr(result, truth))
         sums["ssim"].append(metrics.ssim(result, truth))
         sums["l1"].append(metrics.l1(result, truth))
-        sums["psnr_masked"].append(metrics.psnr(result, truth, mask))
-        sums["l1_masked"].append(metrics.l1(result, truth, mask))
+        inside = mask * (1 - shrink_hole(1 - valid, size))  # beyond the photo's edge there is no truth
+        sums["psnr_masked"].append(metrics.psnr(result, truth, inside))
+        sums["l1_masked"].append(metrics.l1(result, truth, inside))
         if len(sheet) < 24 and (start // 16) % max(1, len(rows) // 48) == 0:
             for index in range(min(8, len(images))):
                 sheet += [torch.stack([truth[index] * (1 - mask[index]), result[index], truth[index]])]

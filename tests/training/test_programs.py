@@ -207,6 +207,25 @@ def test_a_network_that_sees_masks_is_trained_and_evaluated_on_masked_faces(pack
         assert all((face[:, hole[0] > 0.5].std() > 0.01) for face, hole in zip(image, mask, strict=True))
 
 
+def test_a_run_measures_itself_where_the_photo_has_a_picture(pack):
+    class Black(torch.nn.Module):
+        def forward(self, image, mask):
+            return torch.zeros_like(image)
+
+    table, images, cpu = dict(np.load(pack / "faces.npz")), np.load(pack / "images.npy"), torch.device("cpu")
+    table["photo_size"][:] = 190, 256
+    np.savez(pack / "faces.npz", **table)
+    made = []
+    for beyond in (0, 255):
+        images[:, MARGIN + 190 :] = beyond
+        np.save(pack / "images.npy", images)
+        faces = open_pack(pack, "val")
+        figures, _ = inpainter.evaluate(Black(), faces, masks_for(faces), cpu, dtype=torch.float32, size=128)
+        made.append(figures)
+    assert made[0]["l1"] < made[1]["l1"]
+    assert made[0]["l1_masked"] == pytest.approx(made[1]["l1_masked"])
+
+
 @pytest.mark.parametrize("program", [segmenter, inpainter], ids=["segmenter", "inpainter"])
 def test_a_resumed_run_is_the_run_that_was_never_stopped(program, pack, vgg, tmp_path):
     extra = (
