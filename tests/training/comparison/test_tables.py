@@ -40,7 +40,7 @@ def options(pack, run, vgg, network, *more):
 
 @pytest.mark.parametrize("network", [name for name in methods.names() if name != OURS])
 def test_a_resumed_run_of_a_rival_is_the_run_that_was_never_stopped(network, pack, vgg, tmp_path):
-    extra = ("--adversarial-from", "2")
+    extra = ("--adversarial-from", "2", "--size", "64")
     inpainter.main(options(pack, tmp_path / "whole", vgg, network, "--images", "4", *extra))
     inpainter.main(options(pack, tmp_path / "parts", vgg, network, "--images", "2", *extra))
     inpainter.main(options(pack, tmp_path / "parts", vgg, network, "--images", "4", *extra))
@@ -48,7 +48,7 @@ def test_a_resumed_run_of_a_rival_is_the_run_that_was_never_stopped(network, pac
     assert ("critic_optimizer" in whole["parts"]) == (network != "rfr")
     for part in ("network", "average", "critics"):
         for name, tensor in whole["parts"][part].items():
-            torch.testing.assert_close(parts["parts"][part][name], tensor, rtol=1e-4, atol=1e-5, msg=f"{part} {name}")
+            torch.testing.assert_close(parts["parts"][part][name], tensor, rtol=0, atol=0, msg=f"{part} {name}")
 
 
 def test_a_rivals_weights_come_back_from_their_file_but_not_into_the_product(pack, vgg, tmp_path):
@@ -67,8 +67,7 @@ def test_a_rivals_weights_come_back_from_their_file_but_not_into_the_product(pac
         inpainter.main(options(pack, tmp_path / "no", vgg, OURS, "--images", "2", "--start-from", str(file)))
 
 
-@pytest.mark.parametrize("network", methods.names())
-@pytest.mark.parametrize("size", [128, 64])
+@pytest.mark.parametrize(("network", "size"), [*((name, 64) for name in methods.names()), ("csa", 128)])  # which differs
 def test_every_network_trains_on_smaller_pictures_too(network, size, pack, vgg, tmp_path):
     file = tmp_path / "weights.safetensors"
     more = ("--images", "2", "--size", str(size), "--export", str(file))
