@@ -35,7 +35,7 @@ def options(pack, run, **more):
 
 
 def critics(vgg):
-    return {"vgg": vgg, "critic_width": 4, "feature_scale": 0.5, "adversarial_from": 4}
+    return {"vgg": vgg, "critic_width": 4, "feature_scale": 0.5, "adversarial_from": 4, "size": 64}
 
 
 def stored(run):
