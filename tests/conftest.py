@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Two workers share two cores, and threads of the same sums would wait for each other. What a test starts inherits it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:

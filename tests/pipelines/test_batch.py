@@ -446,6 +446,7 @@ def test_a_worker_that_dies_is_replaced_and_its_work_done_again(tmp_path, config
                 os.kill(next(worker.process.pid for worker in self._workers if worker.key == key), signal.SIGKILL)
 
     monkeypatch.setattr(run, "Processes", Mortal)
+    monkeypatch.delenv("OMP_NUM_THREADS")  # the workers share the cores
     notes = []
 
     class Heard(Listener):
