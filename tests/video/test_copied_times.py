@@ -1,5 +1,6 @@
 """The times of what is copied beside the picture: those of the source, whatever the container makes of them."""
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,36 @@ def test_sound_goes_with_the_picture_where_recordings_stand_one_behind_the_other
     for part in range(3):
         assert abs(picture[50 * part] - sound[81 * part] - ahead) <= Fraction(1, 1000)
         assert abs(picture[50 * part] - picture[0] - 2 * part) <= Fraction(1, 1000)
+
+
+def _play_only(path: Path, *edits: tuple[int, int]) -> None:
+    """Has all tracks of an MP4 with its index at the end play parts of it, each from a time on and so long, in milliseconds."""
+    data = bytearray(path.read_bytes())
+    at = len(data)
+    while (at := data.rfind(b"elst", 0, at)) > 0:
+        start, unit = int.from_bytes(data[at + 16 : at + 20]), int.from_bytes(data[(m := data.find(b"mdhd", at)) + 16 : m + 20])
+        entries = [struct.pack(">IiI", length, start + begin * unit // 1000, 1 << 16) for begin, length in edits]
+        for box in (b"moov", b"trak", b"edts", b"elst"):
+            size = data.rfind(box, 0, at + 4) - 4
+            data[size : size + 4] = (int.from_bytes(data[size : size + 4]) + 12 * (len(edits) - 1)).to_bytes(4)
+        data[at + 8 : at + 24] = len(edits).to_bytes(4) + b"".join(entries)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("edits", [[(200, 600)], [(0, 400), (800, 600)], [(200, 600), (200, 600)]])
+def test_of_a_cut_mp4_only_what_is_played_is_copied(tmp_path: Path, suffix: str, edits: list[tuple[int, int]]) -> None:
+    """As editors of phones save their cuts: in an edit list, with all the rest still there."""
+    source = write_clip(tmp_path / "in.mp4", frames=50, audio=1, sound_blocks=86, options={"g": "10", "bf": "2"})
+    _play_only(source, *edits)
+    reader, _ = copy_clip(source, tmp_path / f"out{suffix}", **FAST)
+    assert reader.warnings == []
+    assert len(times_of(tmp_path / f"out{suffix}")) == sum(length // 40 for _, length in edits)
+    played: list[int] = []
+    for path in (source, tmp_path / f"out{suffix}"):
+        with av.open(str(path)) as container:
+            played.append(sum(frame.samples for frame in container.decode(audio=0)))
+    assert abs(played[1] - played[0]) <= 2 * 1024
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mov"])

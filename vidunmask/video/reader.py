@@ -173,7 +173,7 @@ class VideoReader:
         if self._restamped:
             self.warnings.append(f"{self._restamped} frames had no, repeated or backward timestamps, which were repaired")
         # Elsewhere the number of frames is a guess, or counts repetitions that are stored as nothing.
-        promised = max(0, self._stream.frames - self._hidden) if "mp4" in self._container.format.name else 0
+        promised = max(0, len(self._stream.index_entries) - self._hidden) if "mp4" in self._container.format.name else 0
         if broken or (promised and seen < promised - self._damaged) or self._ends_early():
             of = f" of {promised}" if promised else ""
             self.warnings.append(f"the file seems cut off or damaged: {seen}{of} frames could be read")

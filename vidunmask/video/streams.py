@@ -68,6 +68,7 @@ class StreamCopier:
         self._refused: dict[int, int] = {}
         self._read: dict[int, Fraction] = {}  # time of the last packet of each stream, as the source has it
         self._set_back: dict[int, int] = {}  # how often the clock of each stream was set back until then
+        self._shown: set[int] = set()  # streams of which a packet is shown
         self._unshown: dict[int, int] = {}  # packets of a video that were left out before its first
         self._packets: Iterator[av.Packet] = iter(())
         self._pending: av.Packet | None = None
@@ -192,10 +193,16 @@ class StreamCopier:
             self._read[index] = now
 
     def _is_hidden(self, packet: Any) -> bool:
-        """Whether the source's edit list hides a packet at the start and the output has none that would."""
-        if "mp4" not in self._like.container or self._output.format.name in _EDIT_LISTS:
+        """Whether the source's edit list hides a packet and the output has none that would."""
+        if "mp4" not in self._like.container:
             return False
         stream, hidden = packet.stream, bool(packet.is_discard)
+        if (
+            self._output.format.name in _EDIT_LISTS
+        ):  # which hides what comes before the first that is shown, no later one
+            if not hidden:
+                self._shown.add(stream.index)
+            return hidden and stream.index in self._shown and stream.type != "video"
         before_zero = packet.pts is not None and packet.pts * packet.time_base < -self._run_up(stream)
         if stream.type != "video":
             # One packet of sound that begins before zero and ends after it would move all streams by as much.
