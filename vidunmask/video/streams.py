@@ -197,9 +197,7 @@ class StreamCopier:
         if "mp4" not in self._like.container:
             return False
         stream, hidden = packet.stream, bool(packet.is_discard)
-        if (
-            self._output.format.name in _EDIT_LISTS
-        ):  # which hides what comes before the first that is shown, no later one
+        if self._output.format.name in _EDIT_LISTS:  # which hides what comes before the first that is shown, no later one
             if not hidden:
                 self._shown.add(stream.index)
             return hidden and stream.index in self._shown and stream.type != "video"
