@@ -213,13 +213,14 @@ class Run:
     def step(self, optimizer: torch.optim.Optimizer, module: nn.Module, *, wrapped: bool, clip: float | None = None) -> None:
         """Moves the weights of a module along the gradients of a whole step, of all processes, and clears them.
 
-        wrapped: its gradients are averaged already, by what `Team.wrap` made of it. clip: the largest norm they may have.
+        wrapped: its gradients are averaged already, by what `Team.wrap` made of it, and their norm is logged. clip: the
+        largest norm that those may have.
         """
-        if not wrapped:
-            self.team.average_gradients(module)
-        norm = nn.utils.clip_grad_norm_(module.parameters(), float("inf") if clip is None else clip)
         if wrapped:
-            self._norms = {"gradient": norm}
+            largest = float("inf") if clip is None else clip
+            self._norms = {"gradient": nn.utils.clip_grad_norm_(module.parameters(), largest)}
+        else:
+            self.team.average_gradients(module)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
