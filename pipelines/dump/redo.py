@@ -116,6 +116,9 @@ def _run(
     work = _Work(frame, line, place, faces)
     if parts is not None:
         work.notes += _other_weights(about["weights"], parts)
+        then, now = f"{about['device']} in {about['precision']}", f"{parts.device} in {parts.precision}"
+        if then != now:
+            work.notes.append(f"dumped on {then}, run again on {now}")
     if about["version"] != __version__:
         work.notes.append(f"dumped by version {about['version']}, run again by {__version__}")
     todo = STAGES[STAGES.index(start) :]

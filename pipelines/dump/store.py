@@ -198,8 +198,8 @@ def read_about(folder: Path) -> dict[str, Any]:
         if about["format"] != FORMAT:
             raise InputError(f"{folder}: a dump of format {about['format']}, this version reads {FORMAT}; dump again")
         return dict(about)
-    except FileNotFoundError:
-        raise InputError(f"{folder}: holds no dump (no {ABOUT}); make one with: vidunmask dump INPUT {folder}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{folder}: holds no dump (no {ABOUT}); make one with: vidunmask dump INPUT DIR") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / ABOUT}: cannot be read ({error}); dump again") from error
 

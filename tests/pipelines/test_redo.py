@@ -169,6 +169,11 @@ def test_other_weights_change_what_comes_after_them_and_nothing_before(folder, o
     assert any("other.safetensors" in note for note in report.notes)
 
 
+def test_another_device_than_that_of_the_dump_is_named(folder, parts):
+    report = redo(folder, 8, start="inpaint", parts=replace(parts, device="cuda", precision="bfloat16"))
+    assert report.notes == ("dumped on cpu in float32, run again on cuda in bfloat16",)
+
+
 def test_frames_alone_differ_where_the_past_had_a_say(folder, parts):
     assert not redo(folder, 8, start="blend", given={"temporal": False}).identical
 
@@ -259,6 +264,7 @@ def test_what_cannot_be_run_again_is_one_line(folder, tmp_path, capfd):
         ([folder, "--frame", "8", "--from", "nose"], 2, "--from"),
         ([folder], 2, "--frame"),
         ([tmp_path / "empty", "--frame", "8"], 3, "holds no dump"),
+        ([place(folder, 8) / "frame.png", "--frame", "8"], 3, "holds no dump"),
         ([tmp_path / "none", "--frame", "8"], 3, "no such file or folder"),
         ([folder, "--frame", "8", "--inpainter", tmp_path / "none"], 6, "no such weights"),
         ([folder, "--frame", "8", "--batch", "0"], 2, "--batch 0"),
