@@ -87,10 +87,10 @@ class RunReport:
         """The report as indented JSON; ``fps`` is added."""
         return json.dumps({**asdict(self), "fps": round(self.fps, 3)}, indent=2, ensure_ascii=False)
 
-    def write(self, path: Path, *, overwrite: bool = False) -> None:
+    def write(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Writes `to_json` to a file. Raises OutputError where that fails or the file exists already."""
         try:
-            with checks.open_new("--report", path, overwrite=overwrite) as file:
+            with checks.open_new("--report", Path(path), overwrite=overwrite) as file:
                 file.write(self.to_json() + "\n")
         except OSError as error:
             raise OutputError(f"--report {path}: cannot be written ({error.strerror or error})") from error

@@ -110,7 +110,7 @@ def test_a_report_names_a_file_whose_name_is_no_unicode(tmp_path):
 
 def test_a_report_that_cannot_be_written_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match="--report"):
-        report().write(tmp_path / "missing" / "run.json")
+        report().write(str(tmp_path / "missing" / "run.json"))
 
 
 def test_warnings_of_the_library_are_collected_once_each():
