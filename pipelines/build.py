@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """What is expensive to make and can serve any number of runs."""
+    """What is expensive to make and can serve any number of runs, one at a time: OpenCV's detector fails in two at once."""
 
     detector: Detector
     unmasker: Unmasker

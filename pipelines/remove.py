@@ -43,8 +43,8 @@ def unmask(
     """Removes the face masks from ``input`` and writes ``output``: a video, a still picture or a folder of pictures each.
 
     ``progress`` is called with frames done and expected. ``parts`` from `build.build` may be reused over runs with the same
-    networks; by default they are made from ``config``. Raises a VidunmaskError and leaves nothing at ``output`` where the run
-    cannot be done; in a folder, a picture that cannot be done is reported in ``failures`` instead.
+    networks, one at a time; by default they are made from ``config``. Raises a VidunmaskError and leaves nothing at ``output``
+    where the run cannot be done; in a folder, a picture that cannot be done is reported in ``failures`` instead.
     """
     if input == "" or output == "":  # from a variable that is not set; as a path it would be the current folder
         raise UsageError("an empty name is no file; name input and output")
