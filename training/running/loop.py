@@ -245,7 +245,7 @@ class Run:
                 group = {"images per second": rate, "waiting for data": waiting}
                 self.board.scalars(means, clock.images, group="train")
                 self.board.scalars(group, clock.images, group="speed")
-        if clock.due(options.evaluate_every, options.batch):
+        if clock.due(options.evaluate_every, options.batch) and not clock.over:  # at its end a run is measured anyway
             if self.team.first:
                 report()
             clock.skip()

@@ -85,6 +85,12 @@ def test_a_run_goes_on_without_the_weights_that_it_started_from(pack, networks, 
         segmenter.main(options(pack, tmp_path / "new", images=4, **more))
 
 
+def test_a_run_is_measured_once_at_its_end(pack, tmp_path, capsys):
+    segmenter.main(options(pack, tmp_path / "run", images=8, evaluate_every=4))
+    said = capsys.readouterr().out
+    assert said.count("       4 val  ") == said.count("       8 val  ") == 1
+
+
 def test_the_order_is_the_same_however_it_is_asked_for():
     one, two = Order(np.arange(8), seed=0), Order(np.arange(8), seed=0)
     assert one.at(4, 8).tolist() == [*two.at(4, 4), *two.at(8, 4)]
