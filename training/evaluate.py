@@ -106,8 +106,8 @@ def evaluate_faces(options: argparse.Namespace, *, device: Any = "cpu", progress
     from vidunmask.training.evaluation import fills, masks, report, sheets
     from vidunmask.training.evaluation.groups import people
     from vidunmask.training.evaluation.methods import GROW, load_methods
-    from vidunmask.training.evaluation.protocols import CAMERAS, Masks, spread
-    from vidunmask.training.pack import open_pack
+    from vidunmask.training.evaluation.protocols import CAMERAS, Masks
+    from vidunmask.training.pack import open_pack, spread
 
     device = torch.device(device)
     pack = open_pack(options.pack, "val", tiers=options.tiers)

@@ -29,7 +29,7 @@ from vidunmask.training.completion import Completion, Trainable
 from vidunmask.training.dataset.stored import masks_for
 from vidunmask.training.masked_faces import KINDS, MaskSynthesizer
 from vidunmask.training.objectives import Objective, Supervision, Target
-from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
+from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, spread, turned_more_often
 from vidunmask.training.running.distributed import Team
 from vidunmask.training.running.feed import Prepare, hold
 from vidunmask.training.running.loop import (
@@ -241,7 +241,7 @@ def evaluate(
     """Mean figures of the composed image on ``val`` with fixed masks, and a sheet of 24 faces: masked, filled, truth."""
     generator = torch.Generator().manual_seed(2024)
     sums: dict[str, list[Tensor]] = {name: [] for name in ("psnr", "ssim", "l1", "psnr_masked", "l1_masked")}
-    rows = pack.rows[: limit or None]
+    rows = spread(pack.rows, limit)
     sheet: list[Tensor] = []
     seen = sees_masks(network)
     network.eval()

@@ -110,6 +110,13 @@ def open_pack(
     )
 
 
+def spread(rows: np.ndarray, count: int | None) -> np.ndarray:
+    """``count`` of the rows, evenly spread over their order, which goes by source; all of them for None."""
+    if count is None or count >= len(rows):
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, count).round().astype(int)]
+
+
 @dataclass(frozen=True, slots=True)
 class Jitter:
     """Standard deviations of the crop's error, as large as the tracker's on real faces (mask on against mask off).

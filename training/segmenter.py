@@ -20,7 +20,7 @@ from vidunmask.networks.precision import autocast, choose_dtype
 from vidunmask.training import ending, metrics
 from vidunmask.training.dataset.stored import masks_for
 from vidunmask.training.masked_faces import MaskSynthesizer
-from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, turned_more_often
+from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, spread, turned_more_often
 from vidunmask.training.running.distributed import Team
 from vidunmask.training.running.feed import Prepare, hold
 from vidunmask.training.running.loop import (
@@ -135,7 +135,7 @@ def evaluate(
     false_area: list[Tensor] = []
     sheet: list[Tensor] = []
     network.eval()
-    rows = pack.rows[: limit or None]
+    rows = spread(pack.rows, limit)
     for start in range(0, len(rows), 16):
         images, landmarks, _ = draw_batch(pack, rows[start : start + 16], jitter=STILL, generator=generator, device=device)
         made = synthesizer(images, landmarks, generator)

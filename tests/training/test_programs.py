@@ -207,6 +207,21 @@ def test_a_network_that_sees_masks_is_trained_and_evaluated_on_masked_faces(pack
         assert all((face[:, hole[0] > 0.5].std() > 0.01) for face, hole in zip(image, mask, strict=True))
 
 
+@pytest.mark.parametrize("program", [segmenter, inpainter], ids=["segmenter", "inpainter"])
+def test_a_run_measures_itself_on_faces_of_all_sources(program, pack, vgg, tmp_path, monkeypatch):
+    measured = []
+    real = program.draw_batch
+
+    def draw(faces, rows, *, jitter, **more):
+        measured.extend(rows.tolist() if jitter is STILL else [])
+        return real(faces, rows, jitter=jitter, **more)
+
+    monkeypatch.setattr(program, "draw_batch", draw)
+    extra = {"vgg": vgg, "weight_adversarial": 0, "size": 64} if program is inpainter else {}
+    program.main(options(pack, tmp_path / "run", images=2, val_faces=2, **extra))
+    assert measured == [8, 11]  # the first and the last of val, whose order goes by source
+
+
 def test_a_run_measures_itself_where_the_photo_has_a_picture(pack):
     class Black(torch.nn.Module):
         def forward(self, image, mask):

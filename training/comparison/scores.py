@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from vidunmask.training import metrics
 from vidunmask.training.evaluation.fills import Judges
 from vidunmask.training.evaluation.methods import widen
-from vidunmask.training.evaluation.protocols import Masks, chunks, spread
+from vidunmask.training.evaluation.protocols import Masks, chunks
 from vidunmask.training.losses import compose
-from vidunmask.training.pack import STILL, Pack
+from vidunmask.training.pack import STILL, Pack, spread
 from vidunmask.training.sizes import shrink, shrink_hole
 from vidunmask.training.synthesis.turn import turn_some
 from vidunmask.types import ByteArray

@@ -17,9 +17,9 @@ from vidunmask.training.evaluation.identity import Identity
 from vidunmask.training.evaluation.inception import Inception
 from vidunmask.training.evaluation.methods import Method, widen
 from vidunmask.training.evaluation.perceptual import Perceptual, frechet, summary
-from vidunmask.training.evaluation.protocols import Masks, chunks, spread
+from vidunmask.training.evaluation.protocols import Masks, chunks
 from vidunmask.training.losses import compose
-from vidunmask.training.pack import Pack
+from vidunmask.training.pack import Pack, spread
 from vidunmask.types import ByteArray, FloatArray
 
 SEGMENTED, TRUE = "segmented mask", "true mask"  # where the mask to fill comes from; Table 1 has the first

@@ -98,10 +98,3 @@ def chunks(pack: Pack, rows: np.ndarray, *, seed: int, stream: int, device: torc
         some = rows[start : start + CHUNK]
         images, landmarks, valid = draw_batch(pack, some, jitter=STILL, generator=generator, device=device)
         yield Chunk(some, images, landmarks, valid, generator)
-
-
-def spread(rows: np.ndarray, count: int | None) -> np.ndarray:
-    """``count`` of the rows, evenly spread over their order, which goes by source; all of them for None."""
-    if count is None or count >= len(rows):
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, count).round().astype(int)]

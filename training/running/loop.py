@@ -368,7 +368,7 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
     add("--together", type=int, default=1, help="steps whose pictures are drawn at once, see feed.py (default: %(default)s)")
     add("--tensorboard", action="store_true", help="curves and sheets for TensorBoard, in the run's folder")
     add("--log-every", type=int, default=800, help="images between lines of the log (default: %(default)s)")
-    few = "faces of val, from the first on, that a run evaluates itself on (default: %(default)s)"
+    few = "faces of val, evenly spread, that a run evaluates itself on (default: %(default)s)"
     add("--val-faces", type=int, default=500, metavar="N", help=few)
     add("--same-batch", action="store_true", help="learn one batch again and again: its rate is that of the step alone")
     add("--start-from", help="weights to start a new run from")
