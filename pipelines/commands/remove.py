@@ -6,7 +6,9 @@ import contextlib
 import sys
 from pathlib import Path
 
+from vidunmask.errors import UsageError
 from vidunmask.pipelines import commands
+from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.options import (
     EXIT_CODES,
     Parser,
@@ -64,6 +66,10 @@ def run(arguments: list[str]) -> int:
     from vidunmask.pipelines.remove import unmask
 
     checks.readable(args.input)
+    if args.input.is_dir() or checks.is_picture(args.input):
+        for name in ("codec", "crf", "preset", "pix_fmt", "convert_streams"):
+            if getattr(config, name) != getattr(Config(), name):
+                raise UsageError(f"--{name.replace('_', '-')}: is for videos, and {args.input} is none; leave it out")
     if args.report is not None:
         weights = (config.segmenter, config.inpainter)
         checks.report(args.report, args.input, args.output, overwrite=config.overwrite, weights=weights)

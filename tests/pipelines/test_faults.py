@@ -130,6 +130,14 @@ def test_an_option_that_cannot_be_used_is_named_before_any_work(called, clip, tm
     assert_only(tmp_path)
 
 
+@pytest.mark.parametrize("arguments", [["--crf", "0"], ["--codec", "libx264"], ["--convert-streams"]])
+@pytest.mark.parametrize("name", ["in.jpg", "photos"])
+def test_an_option_of_videos_is_refused_for_pictures(called, tmp_path, name, arguments):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "in.jpg").write_bytes(b"no picture, but nobody looks yet")
+    assert_fails(called(tmp_path / name, tmp_path / f"out-{name}", *arguments), 2, arguments[0], name)
+
+
 @pytest.mark.parametrize(("name", "code"), [("out.xyz", 2), ("out", 2), ("no/such/folder/out.mp4", 4), ("out.png", 2)])
 def test_a_target_that_cannot_be_is_refused_before_any_work(called, clip, tmp_path, options, name, code):
     assert_fails(called(clip, tmp_path / name, "--quiet", *options), code, name.split("/")[0])
