@@ -16,3 +16,21 @@ def shared_dir() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("no shared test data: set VIDUNMASK_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """The first second of the sample clip (25 frames, sound), copied packet by packet."""
+    import av
+
+    sample = Path(__file__).resolve().parents[1] / "samples" / "astronaut_masked.mp4"
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    with av.open(str(sample)) as source, av.open(str(path), "w") as target:
+        target.metadata.update({key: source.metadata[key] for key in ("title", "comment")})
+        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is None or packet.pts * packet.time_base >= 1:
+                continue
+            packet.stream = streams[packet.stream.index]
+            target.mux(packet)
+    return path

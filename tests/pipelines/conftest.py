@@ -49,23 +49,6 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def clip(tmp_path_factory):
-    """The first second of the sample clip (25 frames, sound), copied packet by packet."""
-    import av
-
-    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
-    with av.open(str(SAMPLES / "astronaut_masked.mp4")) as source, av.open(str(path), "w") as target:
-        target.metadata.update({key: source.metadata[key] for key in ("title", "comment")})
-        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
-        for packet in source.demux():
-            if packet.dts is None or packet.pts * packet.time_base >= 1:
-                continue
-            packet.stream = streams[packet.stream.index]
-            target.mux(packet)
-    return path
-
-
-@pytest.fixture(scope="session")
 def program():
     """Runs ``vidunmask`` in a process of its own, as a person would; returns the finished process."""
 
