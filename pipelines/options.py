@@ -73,7 +73,8 @@ def add_chain(p: argparse.ArgumentParser) -> None:
 
     default = Config()
     faces = p.add_argument_group("faces")
-    faces.add_argument("--detector", default=default.detector, choices=detectors.names(), help="(default: %(default)s)")
+    which = "face-alignment fetches its weights the first time (default: %(default)s)"
+    faces.add_argument("--detector", default=default.detector, choices=detectors.names(), help=which)
     every = "search every N frames (default: %(default)s)"
     faces.add_argument("--detect-every", metavar="N", type=int, default=default.detect_every, help=every)
     faces.add_argument(
