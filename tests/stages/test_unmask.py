@@ -272,6 +272,16 @@ def test_doubtful_parts_belong_to_the_mask_where_they_hang_together_with_it():
     assert not hole_of(probability, region()).any()
 
 
+def test_a_faint_loop_belongs_to_the_mask_where_it_hangs_together_with_it_and_a_faint_haze_does_not():
+    probability = np.zeros((SIZE, SIZE), np.float32)
+    probability[140:220, 80:176] = 1
+    probability[100:140, 80:83] = 0.18  # a loop before hair
+    probability[140:220, 176:216] = 0.18  # what hangs behind the head
+    hole = hole_of(probability, region())
+    assert hole[100, 81] == 1
+    assert hole[180, 200] == 0
+
+
 def test_pieces_of_a_loop_that_hair_cuts_belong_to_the_mask_and_far_ones_do_not():
     probability = np.zeros((SIZE, SIZE), np.float32)
     probability[140:220, 80:176] = 1

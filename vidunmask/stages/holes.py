@@ -21,6 +21,7 @@ _BLUR = 2.0  # pixels of it; noise and what moved by less does not count
 _STILL = 4.0  # grey levels: pictures that differ less everywhere show a face at rest
 _SIGMA = 10.0  # grey levels: pixels that differ by this much do not vouch for each other
 _SURE, _MAYBE = 0.5, 0.25  # what may be mask belongs to it where it hangs together with what surely is
+_THIN, _FAINT = 3, 0.12  # pixels of a 256-pixel crop, half the width of a loop, and by how much it stands out at least
 _BARE = 0.1  # a face that nowhere looks more like a mask, before and after, has nothing to be smoothed
 _SPECK = 0.002  # of the crop's area: smaller parts are noise
 _PIECE = 0.0003  # of the crop's area: smaller pieces of a loop are noise too
@@ -86,12 +87,14 @@ def hole_of(probability: FloatArray, region: ByteArray) -> FloatArray:
     """The hole (S, S) float32 0/1 to fill, for a probability (S, S).
 
     Parts that do not touch the lower face ``region`` (S, S) 0/1 are somebody's collar or noise and are left alone, but for
-    small pieces close to the mask: hair and glasses cut loops into them. Prints and valves that the mask encloses are closed.
-    The result reaches `SAFETY` + `RIM` pixels beyond the mask.
+    small pieces close to the mask: hair and glasses cut loops into them. Thin lines that hang together with the mask belong to
+    it even where they are faint. Prints and valves that the mask encloses are closed. The result reaches `SAFETY` + `RIM` pixels
+    beyond the mask.
     """
     size = probability.shape[0]
     sure = probability > _SURE
-    count, labels = cv2.connectedComponents((probability > _MAYBE).astype(np.uint8), connectivity=8)
+    lines = cv2.morphologyEx(probability, cv2.MORPH_TOPHAT, _disc(max(1, round(_THIN * size / 256)))) > _FAINT
+    count, labels = cv2.connectedComponents(((probability > _MAYBE) | lines).astype(np.uint8), connectivity=8)
     area = np.bincount(labels[sure], minlength=count)
     touching = np.bincount(labels[sure & (region > 0)], minlength=count)
     keep = (touching > _SPECK * size * size / 2) & (area > _SPECK * size * size)
