@@ -88,8 +88,8 @@ def hole_of(probability: FloatArray, region: ByteArray) -> FloatArray:
 
     Parts that do not touch the lower face ``region`` (S, S) 0/1 are somebody's collar or noise and are left alone, but for
     small pieces close to the mask: hair and glasses cut loops into them. Thin lines that hang together with the mask belong to
-    it even where they are faint. Prints and valves that the mask encloses are closed. The result reaches `SAFETY` + `RIM` pixels
-    beyond the mask.
+    it even where they are faint. Prints and valves that the mask encloses are closed. The result reaches `SAFETY` + `RIM`
+    pixels beyond the mask.
     """
     size = probability.shape[0]
     sure = probability > _SURE
