@@ -179,6 +179,14 @@ def test_of_a_cut_mp4_only_what_is_played_is_copied(tmp_path: Path, suffix: str,
     assert abs(played[1] - played[0]) <= 2 * 1024
 
 
+def test_all_sound_of_a_fragmented_mp4_is_copied(tmp_path: Path) -> None:
+    fragments = {"movflags": "cmaf+frag_every_frame+empty_moov+delay_moov"}
+    source = write_clip(tmp_path / "in.mp4", frames=50, audio=1, sound_blocks=86, container_options=fragments)
+    copy_clip(source, tmp_path / "out.mp4", **FAST)
+    before, after = ([sound for _, sound in other_packets(path)[1]] for path in (source, tmp_path / "out.mp4"))
+    assert after == before
+
+
 @pytest.mark.parametrize("suffix", [".mkv", ".mov"])
 def test_packets_shorter_than_a_tick_do_not_drift(tmp_path: Path, suffix: str) -> None:
     """Matroska counts milliseconds, and TrueHD has 1200 packets a second: some share a time, which not all muxers take."""

@@ -200,7 +200,8 @@ class StreamCopier:
         if self._output.format.name in _EDIT_LISTS:  # which hides what comes before the first that is shown, no later one
             if not hidden:
                 self._shown.add(stream.index)
-            return hidden and stream.index in self._shown and stream.type != "video"
+            # Of a fragmented file, whose index counts no frames, FFmpeg takes some to be hidden that are not.
+            return hidden and stream.index in self._shown and stream.type != "video" and stream.frames > 0
         before_zero = packet.pts is not None and packet.pts * packet.time_base < -self._run_up(stream)
         if stream.type != "video":
             # One packet of sound that begins before zero and ends after it would move all streams by as much.
