@@ -196,12 +196,13 @@ class StreamCopier:
         """Whether the source's edit list hides a packet and the output has none that would."""
         if "mp4" not in self._like.container:
             return False
-        stream, hidden = packet.stream, bool(packet.is_discard)
+        stream = packet.stream
+        # Of a fragmented file, whose index counts no frames, FFmpeg takes sound to be hidden that is not.
+        hidden = bool(packet.is_discard) and (stream.type == "video" or stream.frames > 0)
         if self._output.format.name in _EDIT_LISTS:  # which hides what comes before the first that is shown, no later one
             if not hidden:
                 self._shown.add(stream.index)
-            # Of a fragmented file, whose index counts no frames, FFmpeg takes some to be hidden that are not.
-            return hidden and stream.index in self._shown and stream.type != "video" and stream.frames > 0
+            return hidden and stream.index in self._shown and stream.type != "video"
         before_zero = packet.pts is not None and packet.pts * packet.time_base < -self._run_up(stream)
         if stream.type != "video":
             # One packet of sound that begins before zero and ends after it would move all streams by as much.
