@@ -1,8 +1,10 @@
+import warnings
+
 import cv2
 import numpy as np
 import pytest
 
-from vidunmask.stages.cuts import CutDetector
+from vidunmask.stages.cuts import CutDetector, _is_pan
 
 
 def scene(seed: int, *, width: int = 64) -> np.ndarray:
@@ -48,6 +50,14 @@ def test_a_frame_as_thin_as_a_banner_has_cuts_too(shape) -> None:
     dark, light = np.full(shape, 20, np.uint8), np.full(shape, 200, np.uint8)
     dark[:, :32], light[32:] = 90, 40
     assert cuts_of([dark] * 3 + [light] * 3) == [3]
+
+
+def test_no_overlap_at_all_is_no_pan() -> None:
+    half = np.zeros((36, 64), np.float32)
+    half[:, :32] = 100
+    noise = 10 * np.random.default_rng(381).standard_normal((36, 64)).astype(np.float32)
+    with np.errstate(all="raise"), warnings.catch_warnings(action="error"):  # found 300 pixels apart, both ways
+        assert not _is_pan(half, noise)
 
 
 def test_a_change_of_picture_size_is_a_cut() -> None:

@@ -86,7 +86,8 @@ def _is_pan(before: FloatArray, after: FloatArray) -> bool:
     (dx, dy), _ = cv2.phaseCorrelate(before.copy(), after.copy(), window)
     height, width = before.shape
     x, y = round(dx), round(dy)
-    if (width - abs(x)) * (height - abs(y)) < 0.4 * width * height:
+    # pictures that have nothing in common may give a shift of several widths
+    if max(0, width - abs(x)) * max(0, height - abs(y)) < 0.4 * width * height:
         return False
     shifted = after[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
     still = before[max(-y, 0) : height + min(-y, 0), max(-x, 0) : width + min(-x, 0)]
