@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from vidunmask.errors import InputError
+from vidunmask.errors import InputError, UsageError
 from vidunmask.pipelines import checks
 
 VIDEOS = (
@@ -42,10 +42,12 @@ def collect(words: Sequence[str], *, lists: Sequence[str] = (), out: Path) -> tu
 
     A word is a file, a folder (with all that lies in it), a pattern (``'clips/**/*.mp4'``) or ``@list.txt``; ``lists`` are
     files of one path a line. ``out`` and what it holds is left out. What is not there is found with its ``problem``. Raises
-    InputError where a list cannot be read, or where there is nothing to do.
+    UsageError for an empty name or none, InputError where a list cannot be read, or where there is nothing to do.
     """
     found: dict[Path, Found] = {}
     strangers: dict[Path, None] = {}
+    if "" in words or not (words or lists):  # from a variable that is not set; as a path "" would be the current folder
+        raise UsageError("no input is named, or one by an empty name; name files, folders or patterns")
     for word, base in [*_expanded(words), *(line for name in lists for line in _lines(name))]:
         for item in _of_word(word, base, out):
             if isinstance(item, Found):

@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 import pytest
 
-from vidunmask.errors import InputError
+from vidunmask.errors import InputError, UsageError
 from vidunmask.pipelines.batch.inputs import collect, name_outputs
 
 
@@ -51,6 +51,13 @@ def test_results_are_left_out_where_a_link_leads_to_them_too(tree):
         assert [str(item.path.relative_to(tree / folder)) for item in items] == expected
     items, _ = collect([str(tree / "all" / "*" / "*.mp4")], out=tree / "out")
     assert [item.path.parent.name for item in items] == ["a", "b"]
+
+
+@pytest.mark.parametrize("words", [[], [""], ["a", ""]])
+def test_nothing_named_is_not_the_current_folder(tree, monkeypatch, words):
+    monkeypatch.chdir(tree)
+    with pytest.raises(UsageError, match="no input is named"):
+        collect(words, out=tree / "out")
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tree):
