@@ -52,7 +52,7 @@ def add_faces(p: argparse.ArgumentParser) -> None:
         "--held-out-templates",
         metavar="FOLDER",
         type=Path,
-        help="put these pictures of masks on instead, laid on flat as in §4.1: a synthesis that no training has seen",
+        help="put these pictures of masks on instead, laid on flat as in section 4.1: a synthesis that no training has seen",
     )
     faces.add_argument("--tiers", default="ABC", help="rights tiers of the photos (default: %(default)s)")
     faces.add_argument("--limit", metavar="N", type=int, help="only so many faces, evenly spread")
