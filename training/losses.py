@@ -104,7 +104,9 @@ class VGGFeatures(nn.Module):
                     f"VGG-16 could not be downloaded ({error}); fetch {url} and pass it with --vgg FILE"
                 ) from error
         else:
-            features = vgg16(weights=None).features
+            with torch.device("meta"):  # else all 138M weights are drawn at random and thrown away
+                features = vgg16(weights=None).features
+            features.to_empty(device="cpu")
             try:
                 state = torch.load(weights, map_location="cpu", weights_only=True)
                 state = {key.removeprefix("features."): value for key, value in state.items() if "classifier" not in key}

@@ -45,7 +45,9 @@ class Perceptual(nn.Module):
         super().__init__()
         from torchvision.models import alexnet
 
-        net = alexnet(weights=None).features
+        with torch.device("meta"):  # else all 61M weights are drawn at random and thrown away
+            net = alexnet(weights=None).features
+        net.to_empty(device="cpu")
         state = {key.removeprefix("features."): value.float() for key, value in features.items() if "classifier" not in key}
         net.load_state_dict(state)
         layers = [layer for layer in net.children()]
