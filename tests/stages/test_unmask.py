@@ -129,11 +129,15 @@ def test_large_frames_are_not_held_by_the_batch(temporal):
     assert most <= 12
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(caplog):
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory. Tried to"), RuntimeError("MPS backend out of memory (MPS allocated: 1 GB")],
+)
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(error, caplog):
     class Small(Skin):
         def forward(self, image, mask):
             if len(image) > 3:
-                raise torch.OutOfMemoryError("out of memory")
+                raise error
             return super().forward(image, mask)
 
     skin = Small()
@@ -154,6 +158,15 @@ def test_one_face_that_does_not_fit_is_a_device_error():
 
     with pytest.raises(DeviceError, match="--device cpu"):
         list(unmask(crops([True] * 4), Unmasker(BlueIsMask(), Never())))
+
+
+def test_what_else_goes_wrong_in_a_network_is_no_lack_of_memory():
+    class Broken(Skin):
+        def forward(self, image, mask):
+            raise RuntimeError("sizes do not match")
+
+    with pytest.raises(RuntimeError, match="sizes"):
+        list(unmask(crops([True] * 4), Unmasker(BlueIsMask(), Broken())))
 
 
 def test_a_batch_that_another_thread_has_halved_meanwhile_is_tried_again_in_that_size():

@@ -95,7 +95,9 @@ class Unmasker:
             try:
                 with autocast(self.device, self.dtype):
                     results.append(network(*(self._to_device(x[start : start + size]) for x in inputs)).cpu())
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:  # torch.OutOfMemoryError is one, and Apple's GPUs raise no other
+                if "out of memory" not in str(error):
+                    raise
                 if size == 1:
                     raise DeviceError(f"--device {self.device}: no memory left for a single face; try --device cpu") from error
                 self.batch = min(self.batch, size // 2)
