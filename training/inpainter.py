@@ -45,6 +45,7 @@ from vidunmask.training.running.loop import (
 )
 from vidunmask.training.sizes import add_size, check_size, shrink, shrink_hole
 from vidunmask.training.synthesis.turn import turn_some
+from vidunmask.training.teacher import Teacher
 
 NETWORK = "gated_mcsam"
 JITTER = Jitter()
@@ -60,6 +61,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add_size(parser)
     add("--network", default=NETWORK, choices=methods.names(), help="(default: %(default)s)")
+    teacher = "an inpainter whose fills are learned from too, such as paper-inpainter (default: none)"
+    add("--teacher", metavar="WEIGHTS", help=teacher)
+    add("--teacher-weight", type=float, default=1.0, metavar="W", help="of the distance to them (default: %(default)s)")
     add("--vgg", type=Path, help="VGG-16 weights on disk (default: torchvision downloads them)")
     add("--feature-scale", type=float, default=1.0, help="size at which VGG sees the pictures (default: %(default)s)")
     for name in WEIGHTS:
@@ -98,7 +102,7 @@ def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
 
     Raises UsageError for an option that it does not have or that cannot be used.
     """
-    check_least(options, 0, "jitter", "bend", "grow")
+    check_least(options, 0, "jitter", "bend", "grow", "teacher_weight")
     check_least(options, 1, "critic_width")
     check_shares(options, "camera", "close_ups")
     if not 0 < options.feature_scale <= 1:
@@ -278,7 +282,8 @@ def main(arguments: list[str] | None = None) -> Run:
     # --- network and data ---------------------------------------------------------------------------------------------
     method = methods.method(options.network)
     network = weights.channels_last(method.build(settings).to(device))
-    seen = sees_masks(network)
+    teacher = Teacher(options.teacher, weight=options.teacher_weight, device=device) if options.teacher else None
+    seen = sees_masks(network) or (teacher is not None and sees_masks(teacher.network))
     layers = ("truth", "mask", "masked") if seen else ("truth", "mask")  # what is read of a dataset with stored masks
     train, where = hold(open_pack(options.pack, "train", tiers=options.tiers, layers=layers, bare=False), options.data, device)
     val = open_pack(options.pack, "val", layers=layers, bare=False)  # where nothing is hidden nothing is to be filled
@@ -338,8 +343,11 @@ def main(arguments: list[str] | None = None) -> Run:
             with autocast(device, dtype):
                 made = forward(shown, mask)
                 judgement = objective.judge(made, Target(truth, mask, valid, box, batch.generator), adversarial=adversarial)
-            terms = dict(judgement.terms)
-            run.backward(judgement.total)
+                terms, total = dict(judgement.terms), judgement.total
+                if teacher is not None:
+                    terms["teacher"] = teacher.distance(made.fill, shown, mask)
+                    total = total + teacher.weight * terms["teacher"]
+            run.backward(total)
 
             if adversarial:
                 with autocast(device, dtype):
@@ -360,6 +368,7 @@ def main(arguments: list[str] | None = None) -> Run:
                 "losses": objective.weights,
                 "adversarial_from": options.adversarial_from,
                 "size": options.size,
+                "teacher": teacher.name if teacher else None,
             }
             made = {"kind": method.kind, "network": method.name, "arguments": settings, "provenance": provenance}
             log(export(options.export, average, **made, store=options.store))

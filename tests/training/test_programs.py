@@ -1,5 +1,6 @@
 """Both training programs end to end on a made-up pack: they run, resume exactly, and export weights that load."""
 
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from vidunmask import geometry
-from vidunmask.errors import InputError, OutputError, UsageError
+from vidunmask.errors import InputError, OutputError, UsageError, WeightsError
 from vidunmask.networks import weights
 from vidunmask.networks.inpainters.gated_mcsam import GatedMCSAM
 from vidunmask.training import inpainter, segmenter
@@ -205,6 +206,41 @@ def test_a_network_that_sees_masks_is_trained_and_evaluated_on_masked_faces(pack
     assert len(seen) == 3  # two steps and one evaluation
     for image, mask in seen:
         assert all((face[:, hole[0] > 0.5].std() > 0.01) for face, hole in zip(image, mask, strict=True))
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    torch.manual_seed(5)
+    arguments = weights.presets("inpainter", "gated_mcsam")["tiny"]
+    state = weights.build("inpainter", "gated_mcsam", arguments).state_dict()
+    path = tmp_path / "teacher.safetensors"
+    weights.save(path, state, kind="inpainter", network="gated_mcsam", arguments=arguments, provenance={})
+    return path
+
+
+def taught(pack, vgg, run, teacher, **more):
+    """The distance to the teacher in each step of a training in which no other term has weight."""
+    others = {f"weight_{name}": 0 for name in inpainter.WEIGHTS}
+    given = {"vgg": vgg, "size": 64, "feature_scale": 0.25, "teacher": teacher, "log_every": 2, **others, **more}
+    inpainter.main(options(pack, run, **given))
+    return [float(value) for value in re.findall(r"teacher (\d+\.\d+)", (run / "log.txt").read_text(encoding="utf-8"))]
+
+
+def test_the_fills_of_a_teacher_are_learned(pack, vgg, teacher, tmp_path):
+    made = tmp_path / "made.safetensors"
+    distances = taught(pack, vgg, tmp_path / "run", teacher, images=60, lr=0.01, cooldown=30, export=made)
+    assert len(distances) == 30
+    assert np.mean(distances[-5:]) < 0.5 * np.mean(distances[:5])
+    assert weights.read_card(made).provenance["teacher"] == "teacher.safetensors"
+
+
+def test_a_network_that_starts_from_its_teacher_has_nothing_to_learn_of_it(pack, vgg, teacher, tmp_path):
+    assert taught(pack, vgg, tmp_path / "run", teacher, images=2, start_from=teacher) == [0]
+
+
+def test_what_is_no_inpainter_teaches_nobody(pack, vgg, tmp_path):
+    with pytest.raises(WeightsError, match="give one of kind inpainter"):
+        taught(pack, vgg, tmp_path / "run", "compact-segmenter", images=2)
 
 
 @pytest.mark.parametrize("program", [segmenter, inpainter], ids=["segmenter", "inpainter"])
