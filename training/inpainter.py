@@ -283,7 +283,7 @@ def main(arguments: list[str] | None = None) -> Run:
     method = methods.method(options.network)
     network = weights.channels_last(method.build(settings).to(device))
     teacher = Teacher(options.teacher, weight=options.teacher_weight, device=device) if options.teacher else None
-    seen = sees_masks(network) or (teacher is not None and sees_masks(teacher.network))
+    seen = sees_masks(network) or (teacher is not None and sees_masks(teacher.network))  # one that hides them still does
     layers = ("truth", "mask", "masked") if seen else ("truth", "mask")  # what is read of a dataset with stored masks
     train, where = hold(open_pack(options.pack, "train", tiers=options.tiers, layers=layers, bare=False), options.data, device)
     val = open_pack(options.pack, "val", layers=layers, bare=False)  # where nothing is hidden nothing is to be filled

@@ -29,6 +29,7 @@ from vidunmask.training.pack import (
     turned_more_often,
 )
 from vidunmask.training.synthesis.head_surface import HEAD
+from vidunmask.training.teacher import Teacher
 
 COUNT = 12  # faces of the made-up pack, see conftest.py
 
@@ -209,9 +210,9 @@ def test_a_network_that_sees_masks_is_trained_and_evaluated_on_masked_faces(pack
 
 
 @pytest.fixture
-def teacher(tmp_path):
+def teacher(request, tmp_path):
     torch.manual_seed(5)
-    arguments = weights.presets("inpainter", "gated_mcsam")["tiny"]
+    arguments = {**weights.presets("inpainter", "gated_mcsam")["tiny"], "hide_masked": getattr(request, "param", True)}
     state = weights.build("inpainter", "gated_mcsam", arguments).state_dict()
     path = tmp_path / "teacher.safetensors"
     weights.save(path, state, kind="inpainter", network="gated_mcsam", arguments=arguments, provenance={})
@@ -236,6 +237,21 @@ def test_the_fills_of_a_teacher_are_learned(pack, vgg, teacher, tmp_path):
 
 def test_a_network_that_starts_from_its_teacher_has_nothing_to_learn_of_it(pack, vgg, teacher, tmp_path):
     assert taught(pack, vgg, tmp_path / "run", teacher, images=2, start_from=teacher) == [0]
+
+
+@pytest.mark.parametrize("teacher", [False], ids=["sees"], indirect=True)
+def test_a_teacher_that_sees_masks_is_shown_masked_faces(pack, vgg, teacher, tmp_path, monkeypatch):
+    seen = []
+    inside = Teacher.distance
+
+    def spy(self, fill, shown, mask):
+        seen.append((shown, mask))
+        return inside(self, fill, shown, mask)
+
+    monkeypatch.setattr(Teacher, "distance", spy)
+    taught(pack, vgg, tmp_path / "run", teacher, images=2)
+    ((shown, mask),) = seen
+    assert all(face[:, hole[0] > 0.5].std() > 0.01 for face, hole in zip(shown, mask, strict=True))
 
 
 def test_what_is_no_inpainter_teaches_nobody(pack, vgg, tmp_path):
