@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.pipelines.conftest import SAMPLES
 from tests.video.clips import write_clip
 from vidunmask.errors import InputError, OutputError
 from vidunmask.pipelines.build import build
@@ -59,22 +60,30 @@ def times_of(path):
         return [float(frame.time) for frame in container.decode(video=0)]
 
 
+def column(stats, name):
+    """A column of what --stats has written so far."""
+    if not stats.exists():
+        return []
+    header, *lines = [line.split(",") for line in stats.read_text().split("\n")[:-1]] or [[]]
+    return [float(line[header.index(name)]) for line in lines]
+
+
 def test_a_file_is_recorded_with_the_times_of_the_wall_clock(clip, tmp_path, config, parts):
     said = []
     live = LiveConfig(
         source=str(clip), window=False, record=tmp_path / "out.mp4", stats=tmp_path / "stats.csv", stats_every=0.2, loop=True,
-        duration=1.5,
+        duration=3,
     )  # fmt: skip
     report = run(live, config, parts=parts, say=said.append)
     times = times_of(tmp_path / "out.mp4")
-    assert len(times) == report.shown > 10
+    assert len(times) == report.shown > 3  # however slow the machine is
     assert times[0] == 0
     assert abs(times[-1] - report.seconds) < 2  # the one by capture, the other by display
-    assert 0.5 < report.seconds < 4
+    assert 0.5 < report.seconds < 6
     assert report.captured >= report.shown
     assert 0 < report.p50 <= report.p95 < 2000
     assert "out.mp4" in said[-1]
-    assert "1.5 s are over" in str(report)
+    assert "3 s are over" in str(report)
     assert {"detect", "segment", "inpaint", "blend"} <= set(report.stages)
     header, *lines = (tmp_path / "stats.csv").read_text().splitlines()
     assert header.split(",")[:4] == ["seconds", "captured", "shown", "rate"]
@@ -82,20 +91,6 @@ def test_a_file_is_recorded_with_the_times_of_the_wall_clock(clip, tmp_path, con
     assert all(len(line.split(",")) == len(header.split(",")) for line in lines)
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert "synthesized" in container.metadata["comment"]
-
-
-def test_the_masks_are_gone_and_the_rest_is_as_it_was(clip, tmp_path, config, parts):
-    live = LiveConfig(source=str(clip), loop=True, duration=4, window=False, record=tmp_path / "out.mkv")
-    run(live, Config(**{**as_dict(config), "crf": 1}), parts=parts)
-    with av.open(str(clip)) as a, av.open(str(tmp_path / "out.mkv")) as b:
-        before = [frame.to_ndarray(format="rgb24").astype(int) for frame in a.decode(video=0)]
-        after = [frame.to_ndarray(format="rgb24").astype(int) for frame in b.decode(video=0)]
-    edited = 0
-    for picture in after[-8:]:
-        apart = min((np.abs(picture - other) for other in before), key=lambda change: change[:, :100].mean())
-        assert apart[:, :100].mean() < 3  # beside the face only the encoder
-        edited += apart[150:330, 220:420].max() > 60
-    assert edited  # a loop begins with a cut, after which the face is found anew
 
 
 def as_dict(config):
@@ -118,7 +113,7 @@ def test_a_stream_that_nobody_takes_does_not_spoil_the_recording(clip, tmp_path,
     with pytest.raises(OutputError, match=r"--stream rtmp://127.0.0.1:1/live/\*\*\*: ffmpeg gave up \(.*refused"):
         run(live, config, parts=parts)
     times = times_of(tmp_path / "out.mp4")
-    assert times[-1] > 1.0
+    assert times[-1] > 0.3
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
@@ -162,6 +157,28 @@ class Viewer:
         return run(LiveConfig(source=str(clip), loop=True, **more), config, parts=parts)
 
 
+def test_the_masks_are_gone_and_the_rest_is_as_it_was(tmp_path, config, parts, monkeypatch):
+    sample, figures = SAMPLES / "astronaut_masked.mp4", tmp_path / "s.csv"
+
+    class Waiting(Viewer):
+        def keys(self):  # enough once faces were edited at two looks: a slow machine needs seconds to find the first
+            return ["q"] if sum(faces > 0 for faces in column(figures, "faces")) > 1 else []
+
+    Waiting(()).watch(
+        sample, Config(**{**as_dict(config), "crf": 1}), parts, monkeypatch,
+        record=tmp_path / "out.mkv", stats=figures, stats_every=0.2, duration=60,
+    )  # fmt: skip
+    with av.open(str(sample)) as a, av.open(str(tmp_path / "out.mkv")) as b:
+        before = [frame.to_ndarray(format="rgb24").astype(int) for frame in a.decode(video=0)]
+        after = [frame.to_ndarray(format="rgb24").astype(int) for frame in b.decode(video=0)]
+    edited = 0
+    for picture in after[-8:]:
+        same = min(before, key=lambda other: np.abs(picture[:, :100] - other[:, :100]).mean())
+        assert np.abs(picture[:, :100] - same[:, :100]).mean() < 3  # beside the face only the encoder
+        edited += np.abs(picture - same)[150:330, 220:420].max() > 60
+    assert edited
+
+
 def test_a_stream_goes_out_and_comes_back_in(tmp_path, config, parts, monkeypatch):
     """Sent over UDP by one run and received by another, which ends when the first one stops: as soon as enough was received."""
     url, figures = "udp://127.0.0.1:56411", tmp_path / "s.csv"
@@ -184,8 +201,7 @@ def test_a_stream_goes_out_and_comes_back_in(tmp_path, config, parts, monkeypatc
             super().show(picture)
 
         def keys(self):
-            shown = [int(line.split(",")[2]) for line in figures.read_text().splitlines()[1:]] if figures.exists() else []
-            return ["q"] if shown and shown[-1] > 8 else []
+            return ["q"] if max(column(figures, "shown"), default=0) > 8 else []
 
     sender = Sender(()).watch(clip, config, parts, monkeypatch, stream=f"{url}?pkt_size=1316", duration=60)
     thread.join(60)
@@ -269,10 +285,9 @@ def test_a_run_that_is_stopped_keeps_its_recording(clip, tmp_path, weights, numb
     process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and (
-            not (tmp_path / "s.csv").exists() or (tmp_path / "s.csv").read_text().count("\n") < 5
-        ):
+        while max(column(tmp_path / "s.csv", "shown"), default=0) < 10:
             assert process.poll() is None
+            assert time.monotonic() < deadline, "nothing happened"
             time.sleep(0.05)
         process.send_signal(number)
         said = process.communicate(timeout=30)[1]

@@ -43,15 +43,18 @@ def free_port(kind):
         return probe.getsockname()[1]
 
 
-def wait_until_taken(port, kind):
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with socket.socket(socket.AF_INET, kind) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                return
-        time.sleep(0.02)
+def listen(url, kind, options, target):
+    """The address and the process that listens there."""
+    for _ in range(5):  # the look whether the port is taken may itself be what takes it
+        port = free_port(kind)
+        receiver = ffmpeg("-probesize", 5000, *options, "-i", url.format(port), "-c", "copy", *target)
+        while receiver.poll() is None:
+            with socket.socket(socket.AF_INET, kind) as probe:
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    return url.format(port), receiver
+            time.sleep(0.05)
     raise AssertionError("nobody listens")
 
 
@@ -77,11 +80,8 @@ def received(path):
     ids=["rtmp", "rtsp", "srt", "tcp"],
 )
 def test_a_stream_arrives(like, tmp_path, url, kind, listening):
-    port = free_port(kind)
-    url = url.format(port)
-    receiver = ffmpeg("-probesize", 5000, *listening, "-i", url, "-c", "copy", tmp_path / "got.mkv")
+    url, receiver = listen(url, kind, listening, [tmp_path / "got.mkv"])
     try:
-        wait_until_taken(port, kind)
         sink = NetworkStream(url, like)
         push(sink, 30)
         assert sink.close() == f"{without_secrets(url)}: 30 pictures sent"
@@ -176,10 +176,9 @@ def test_a_playlist_that_could_not_be_written_is_an_error(like, tmp_path):
 
 def test_the_way_around_a_protocol_that_pyav_has_not_works(like):
     """SRT in, as the message about it says: an ffmpeg passes it on over UDP."""
-    srt, udp = (f"{scheme}://127.0.0.1:{free_port(socket.SOCK_DGRAM)}" for scheme in ("srt", "udp"))
-    relay = ffmpeg("-probesize", 5000, "-mode", "listener", "-i", srt, "-c", "copy", "-f", "mpegts", udp)
+    udp = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+    srt, relay = listen("srt://127.0.0.1:{}", socket.SOCK_DGRAM, ["-mode", "listener"], ["-f", "mpegts", udp])
     try:
-        wait_until_taken(int(srt.rsplit(":", 1)[1]), socket.SOCK_DGRAM)
         sink = NetworkStream(srt, like)
         pushing = threading.Thread(target=push, args=[sink, 60])
         pushing.start()
