@@ -132,6 +132,14 @@ def test_the_codec_family_and_pixel_format_are_kept(tmp_path: Path, codec: str, 
     assert writer.warnings == []
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_hevc_is_called_as_apple_s_players_want_it(tmp_path: Path, suffix: str) -> None:
+    source = write_clip(tmp_path / "in.mp4", frames=3, codec="libx265")
+    copy_clip(source, tmp_path / f"out{suffix}", preset="ultrafast")
+    with av.open(str(tmp_path / f"out{suffix}")) as written:
+        assert written.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
 @pytest.mark.parametrize("colour", [(1, 9, 16, 9), (1, 9, 18, 9), (2, 1, 13, 1), (1, 6, 6, 6), (1, 5, 6, 5)])
 def test_colour_tags_are_kept(tmp_path: Path, colour: tuple[int, int, int, int]) -> None:
     source = write_clip(tmp_path / "in.mp4", frames=3, pix_fmt="yuv420p10le", colour=colour)

@@ -48,6 +48,7 @@ _REMEDIES = {
     "_amf": "an AMD GPU and its driver",
 }
 
+_APPLE = ("mp4", "mov")  # whose HEVC Apple's players show as hvc1, which has no parameter sets between frames, and not as hev1
 _RATED = ("mpeg1video", "mpeg2video")  # with the times of frames in units of their distance
 _MPEG4_TICKS = 65535  # a second at most (ISO/IEC 14496-2, vop_time_increment_resolution)
 _ONLY_ORDERED = ("avi", "asf", "wmv", "mxf")  # without times of presentation, or FFmpeg does not find them again
@@ -67,6 +68,7 @@ class EncoderPlan:
     flags: int = FRAME_DURATION_FLAG
     warnings: tuple[str, ...] = ()
     tick: Fraction | None = None  # seconds; for encoders that count frames, which come at this distance
+    tag: str | None = None  # four letters by which the container calls the codec; None for the muxer's own
 
     @property
     def is_hardware(self) -> bool:
@@ -188,6 +190,8 @@ def configure(context: Any, plan: EncoderPlan, like: VideoInfo, time_base: Fract
     context.flags |= plan.flags
     if plan.quality is not None:
         context.global_quality = plan.quality
+    if plan.tag is not None:
+        context.codec_tag = plan.tag
     context.options = dict(plan.options)
 
 
@@ -292,7 +296,8 @@ def _plan(
     if name in ("libx264", "libx264rgb") and options["preset"] not in _WITHOUT_MBTREE and _has_avx512():
         options["x264-params"] = "asm=AVX2"
     _add_params(name, options, like)
-    return EncoderPlan(name, chosen, options, quality, flags, warnings, _tick(name, like))
+    tag = "hvc1" if container in _APPLE and av.Codec(name, "w").canonical_name == "hevc" else None
+    return EncoderPlan(name, chosen, options, quality, flags, warnings, _tick(name, like), tag)
 
 
 def _tick(name: str, like: VideoInfo) -> Fraction | None:

@@ -83,7 +83,7 @@ def plan_copying(info: VideoInfo, index: FrameIndex, plan: EncoderPlan, containe
         # The first key frame of a file forgets in any case.
         joints = frozenset(survey.open - {int(index.pts[0])})
         params = {"forced-idr": "1", "x265-params": _with(plan, "x265-params", "open-gop=0")}
-        marked = replace(plan, options={**plan.options, **params})
+        marked = replace(plan, options={**plan.options, **params}, tag=None)  # hev1
         return Copying(marked, boundaries, sets, True, survey.length_size, joints)
     used = {number for unit in survey.sets for number in units.h264_numbers(unit)}
     free = next((number for number in range(31, -1, -1) if number not in used), None)
