@@ -33,7 +33,7 @@ def build(config: Config) -> Parts:
     """Loads the detector and both networks onto the device. Raises DeviceError, UsageError or WeightsError."""
     from vidunmask import detectors
     from vidunmask.networks import weights
-    from vidunmask.networks.precision import choose_dtype
+    from vidunmask.networks.precision import check_compiler, choose_dtype
     from vidunmask.stages.unmask import Unmasker
 
     device = choose_device(config.device)
@@ -51,16 +51,6 @@ def build(config: Config) -> Parts:
     alike = len({card.path.name for card in cards}) < len(cards)
     files = {str(card.path) if alike else card.path.name: card.sha256 for card in cards}
     return Parts(detector, unmasker, str(device), precision, files)
-
-
-def check_compiler(device: torch.device) -> None:
-    """Raises DeviceError where torch.compile does not work, as where it finds no C++ compiler."""
-    import torch
-
-    try:
-        torch.compile(torch.nn.ReLU())(torch.zeros(1, device=device))
-    except Exception as error:  # each backend has its own
-        raise DeviceError(f"--compile: torch cannot compile here ({str(error).splitlines()[0]}); leave it out") from error
 
 
 def detectors_at_once() -> int:

@@ -1,4 +1,4 @@
-"""Trains an inpainting network: the paper's (§3.2, §4.2), or one that the paper compares itself with. Reads from top to bottom.
+"""Trains an inpainting network: the paper's (sections 3.2 and 4.2), or one that it compares itself with. From top to bottom.
 
     python -m vidunmask.training.inpainter --pack PACK --run RUN [--minutes 60]
 

@@ -1,4 +1,4 @@
-"""Trains the segmentation network (§3.1) on masks drawn on the fly. Reads from top to bottom.
+"""Trains the segmentation network (section 3.1) on masks drawn on the fly. Reads from top to bottom.
 
 python -m vidunmask.training.segmenter --pack PACK --run RUN [--templates FOLDER] [--minutes 30]
 """

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from vidunmask import geometry
-from vidunmask.errors import InputError, OutputError, UsageError, WeightsError
+from vidunmask.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
 from vidunmask.networks import weights
 from vidunmask.networks.inpainters.gated_mcsam import GatedMCSAM
 from vidunmask.training import inpainter, segmenter
@@ -369,6 +369,24 @@ def test_a_run_at_the_pace_of_a_clock_is_refused_to_several_processes(pack, tmp_
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="--pace: the clocks of several processes differ"):
         segmenter.main([*options(pack, tmp_path / "run", minutes=1), "--pace"])
+
+
+@pytest.mark.parametrize("program", [segmenter, inpainter], ids=["segmenter", "inpainter"])
+def test_where_nothing_can_be_compiled_a_run_ends_in_one_line_before_it_begins(program, tmp_path, monkeypatch):
+    def compile(network, **options):
+        raise RuntimeError("No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1")
+
+    monkeypatch.setattr(torch, "compile", compile)
+    with pytest.raises(DeviceError, match=r"--compile: torch cannot compile here \(No working C\+\+ compiler found\); leave"):
+        program.main([*options("pack", tmp_path / "run"), "--compile"])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("program", [segmenter, inpainter], ids=["segmenter", "inpainter"])
+def test_the_help_of_a_program_can_be_printed_in_ascii(program, capsys):
+    with pytest.raises(SystemExit):
+        program.parse(["--help"])
+    assert capsys.readouterr().out.isascii()
 
 
 def test_pictures_of_masks_are_for_the_program_that_draws_them(pack, tmp_path, capsys):

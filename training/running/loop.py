@@ -415,8 +415,10 @@ def check_options(options: argparse.Namespace) -> torch.device:
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind, 0)
     if not (number or "0").isdigit() or int(number or "0") >= there:
         raise UsageError(f"--device {options.device}: is not available to torch on this machine; use --device cpu")
-    torch.manual_seed(options.seed)
     device = torch.device(options.device)
+    if options.compile:
+        precision.check_compiler(device)
+    torch.manual_seed(options.seed)
     dtype = precision.choose_dtype(options.precision, device)
     options.precision = str(dtype).removeprefix("torch.")  # what is noted of the run is what it runs with
     return device

@@ -1,8 +1,11 @@
-"""In which numbers the networks run: what a user asks for, or what the hardware multiplies fastest. Imports nothing heavy."""
+"""In which numbers the networks run: what a user asks for, or what the hardware multiplies fastest; and whether they can be
+compiled. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from vidunmask.errors import DeviceError
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +27,16 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     import torch
 
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype != torch.float32)
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raises DeviceError where torch.compile does not work, as where it finds no C++ compiler."""
+    import torch
+
+    try:
+        torch.compile(torch.nn.ReLU())(torch.zeros(1, device=device))
+    except Exception as error:  # each backend has its own
+        raise DeviceError(f"--compile: torch cannot compile here ({str(error).splitlines()[0]}); leave it out") from error
 
 
 def _native_bfloat16(device: torch.device) -> bool:
