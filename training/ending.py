@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -13,6 +14,8 @@ INTERRUPTED = 130  # as the shells have it: 128 + SIGINT
 
 def run(main: Callable[[], object]) -> NoReturn:
     """Runs a program and exits, with what it returns where that is a code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path or a table that the terminal has no letters for ends no run
     try:
         code = main()
     except VidunmaskError as error:

@@ -1,5 +1,8 @@
 """How programs of training end."""
 
+import io
+import sys
+
 import pytest
 
 from vidunmask.errors import OutputError, UsageError
@@ -29,3 +32,13 @@ def test_a_program_ends_with_a_code_and_at_most_a_line(main, code, said, capsys)
         ending.run(main)
     assert ended.value.code == code
     assert capsys.readouterr().err == said
+
+
+def test_what_the_terminal_has_no_letters_for_ends_no_program(monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with pytest.raises(SystemExit) as ended:
+        ending.run(lambda: print("28.15 \N{PLUS-MINUS SIGN} 0.02"))
+    assert ended.value.code == 0
+    terminal.flush()
+    assert terminal.buffer.getvalue() == b"28.15 \\xb1 0.02\n"
