@@ -36,6 +36,20 @@ def test_avi_begins_with_its_first_frame_and_says_so(tmp_path: Path) -> None:
     ]
 
 
+def test_sound_stays_with_the_picture_in_avi_or_a_warning_says_by_how_much_it_does_not(tmp_path: Path) -> None:
+    """All streams of a file begin at once."""
+    source = write_clip(tmp_path / "in.mp4", audio=1, pts=[4096 + 512 * i for i in range(9)])  # sound begins 320 ms before
+    _, writer = copy_clip(source, tmp_path / "out.avi", **FAST)
+    before, after = ({name: time for time, name in other_packets(tmp_path / each)[1]} for each in ("in.mp4", "out.avi"))
+    assert 0 < len(after) < len(before)
+    assert all(abs(before[name] - time - Fraction(320, 1000)) < Fraction(12, 1000) for name, time in after.items())
+    assert not any("too early" in warning for warning in writer.warnings)
+    options = {"avoid_negative_ts": "disabled"}
+    source = write_clip(tmp_path / "late.mkv", audio=1, pts=[512 * i - 1024 for i in range(8)], container_options=options)
+    _, writer = copy_clip(source, tmp_path / "late.avi", **FAST)
+    assert "stream 1 (audio) starts 80 ms too early: streams of an AVI file begin together" in writer.warnings
+
+
 def test_frames_at_no_fixed_rate_are_refused_for_avi_before_the_work(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mp4", pts=[0, 512, 600, 700, 2000, 4000])
     with VideoReader(source) as reader, pytest.raises(UsageError, match="avi file wants frames at a fixed rate"):

@@ -28,6 +28,7 @@ _ATTACHED_PICTURE = 1 << 10
 _TS_NONSTRICT = 1 << 17  # AVFMT_TS_NONSTRICT
 _PATIENCE = 10  # seconds by which streams of a file may lag behind each other
 _AWAITED, _HELD = 64, 1024  # packets of a video, and of all streams, that are read ahead to find its first decoding time
+_NOTICED = Fraction(45, 1000)  # seconds by which sound comes early before people notice (ITU-R BT.1359)
 _EDIT_LISTS = {"mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v"}  # muxers that can say from when on a stream is shown
 # Written by the muxer itself, or true of the input file only.
 _CONTAINER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
@@ -237,6 +238,8 @@ class StreamCopier:
             if packet.stream.type == "video" and last is not None:
                 packet.dts = min(packet.pts, last + max(1, packet.duration or 0))
         if packet.dts is not None:
+            if last is None and self._output.format.name == "avi" and self._is_before_picture(packet):
+                return
             self._last_dts[index] = packet.dts
             self._push_on(packet)
         packet.stream = self._targets[index]
@@ -244,6 +247,16 @@ class StreamCopier:
             self._output.mux_one(packet)
         except (av.error.InvalidDataError, av.error.ArgumentError):
             self._refused[index] = self._refused.get(index, 0) + 1
+
+    def _is_before_picture(self, packet: av.Packet) -> bool:
+        """Whether the first packet of a stream comes before the picture in an AVI file, whose streams all begin at once."""
+        late = packet.dts * packet.time_base
+        if late > _NOTICED:
+            self._warnings.append(
+                f"stream {packet.stream.index} ({packet.stream.type}) starts {float(late) * 1000:.0f} ms too early: "
+                f"streams of an AVI file begin together"
+            )
+        return late < -(packet.duration or 0) * packet.time_base / 2
 
     def _push_on(self, packet: av.Packet) -> None:
         """Moves a packet as far behind the one before it as the output wants: muxers refuse to go back, and some to stand."""
