@@ -248,7 +248,7 @@ class StreamCopier:
         except (av.error.InvalidDataError, av.error.ArgumentError):
             self._refused[index] = self._refused.get(index, 0) + 1
 
-    def _is_before_picture(self, packet: av.Packet) -> bool:
+    def _is_before_picture(self, packet: Any) -> bool:
         """Whether the first packet of a stream comes before the picture in an AVI file, whose streams all begin at once."""
         late = packet.dts * packet.time_base
         if late > _NOTICED:
