@@ -23,11 +23,11 @@ class Colour:
 
 @dataclass(frozen=True, slots=True)
 class HdrMetadata:
-    """Static HDR10 metadata, as encoders want it written, and what changes from frame to frame, by its name."""
+    """Static HDR10 metadata, as encoders want it written, and what else goes with the frames, by its name."""
 
     mastering_display: str | None  # G(x,y)B(x,y)R(x,y)WP(x,y)L(max,min), chromaticity in 1/50000, luminance in 1/10000 cd/m2
     content_light: str | None  # MaxCLL,MaxFALL in cd/m2
-    dynamic: str | None = None  # Dolby Vision or HDR10+
+    with_frames: frozenset[str] = frozenset()  # metadata of Dolby Vision or HDR10+, closed captions
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,10 @@ from vidunmask.video.truncation import promised_size
 _ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 _GIVE_UP_AFTER = 200  # demuxer errors in a row without a packet between them
 _UNTIMED, _REORDERED = 1000, 32  # packets without a time at the start of a file, and those behind them, that are looked at
-_DYNAMIC = {"DOVI_METADATA": "Dolby Vision", "DOVI_RPU_BUFFER": "Dolby Vision", "DYNAMIC_HDR_PLUS": "HDR10+"}
+_WITH_FRAMES = {
+    "DOVI_METADATA": "metadata of Dolby Vision", "DOVI_RPU_BUFFER": "metadata of Dolby Vision",
+    "DYNAMIC_HDR_PLUS": "metadata of HDR10+", "A53_CC": "closed captions",
+}  # fmt: skip
 _BROADCAST = ("mpegts", "mpeg")  # containers for lines with losses, of whose damaged packets something can often be shown
 JUMP = Fraction(1)  # seconds backwards that are a jump of the clock rather than jitter
 
@@ -290,7 +293,7 @@ class VideoReader:
             hdr=HdrMetadata(
                 parse_mastering_display(side_data.get("MASTERING_DISPLAY_METADATA", b"")),
                 parse_content_light(side_data.get("CONTENT_LIGHT_LEVEL", b"")),
-                next((name for kind, name in _DYNAMIC.items() if kind in side_data), None),
+                frozenset(name for kind, name in _WITH_FRAMES.items() if kind in side_data),
             ),
             time_base=self._time_base,
             average_rate=rate or None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,12 @@ def verify(written: Path, target: Path, like: VideoInfo, expected: Expected, war
         warnings.append("the rotation of the picture is lost: this container cannot hold it")
     if like.interlaced and not info.interlaced:
         warnings.append(f"the picture is interlaced, and the encoder of {info.codec} does not say so")
-    kinds = ("HDR10", "HDR10", like.hdr.dynamic)
-    if lost := {kind for kind, had, has in zip(kinds, astuple(like.hdr), astuple(info.hdr), strict=True) if had and not has}:
-        warnings.append(
-            f"the metadata of {' and '.join(sorted(map(str, lost)))} are lost: the encoder of {info.codec} writes none"
-        )
+    had, has = like.hdr, info.hdr
+    lost = set(had.with_frames - has.with_frames)
+    if (had.mastering_display and not has.mastering_display) or (had.content_light and not has.content_light):
+        lost.add("metadata of HDR10")
+    if lost:
+        warnings.append(f"the {' and the '.join(sorted(lost))} are lost: the encoder of {info.codec} writes none")
     if expected.chapters and not found.chapters:
         warnings.append(f"{expected.chapters} chapters were left out: this container cannot hold them")
     if missing := _lost_tags(expected, found):
