@@ -135,10 +135,22 @@ def test_the_run_up_of_opus_is_kept_where_the_container_hides_it(tmp_path: Path,
 
 
 @pytest.mark.parametrize("suffix", [".ts", ".mkv"])
-def test_sound_goes_with_the_picture_where_recordings_stand_one_behind_the_other(tmp_path: Path, suffix: str) -> None:
-    """Each begins its clock anew, as titles of a DVD and files of a camcorder do that were put together."""
-    one = write_clip(tmp_path / "one.ts", frames=50, audio=1, sound_blocks=80)
-    (tmp_path / "in.ts").write_bytes(one.read_bytes() * 3)
+@pytest.mark.parametrize("clocks", [(0, 0, 0), (400, 200, 0)])
+def test_sound_goes_with_the_picture_where_recordings_stand_one_behind_the_other(
+    tmp_path: Path, suffix: str, clocks: tuple[int, ...]
+) -> None:
+    """Each begins its clock anew, as titles of a DVD and files of a camcorder do that were put together.
+
+    FFmpeg takes a fall of more than a minute for a turn of the clock.
+    """
+    recordings = [
+        write_clip(
+            tmp_path / f"{number}.ts", frames=50, audio=1, sound_blocks=80, container_options={"output_ts_offset": f"{clock}"}
+        )
+        for number, clock in enumerate(clocks)
+    ]
+    one = recordings[0]
+    (tmp_path / "in.ts").write_bytes(b"".join(each.read_bytes() for each in recordings))
     copy_clip(tmp_path / "in.ts", tmp_path / f"out{suffix}", **FAST)
     picture = times_of(tmp_path / f"out{suffix}")
     sound = [time for time, _ in other_packets(tmp_path / f"out{suffix}")[1] if time is not None]

@@ -40,7 +40,8 @@ _WITH_FRAMES = {
     "DYNAMIC_HDR_PLUS": "metadata of HDR10+", "A53_CC": "closed captions",
 }  # fmt: skip
 _BROADCAST = ("mpegts", "mpeg")  # containers for lines with losses, of whose damaged packets something can often be shown
-JUMP = Fraction(1)  # seconds backwards that are a jump of the clock rather than jitter
+_JUMP = Fraction(1)  # seconds backwards that are a jump of the clock rather than jitter
+_HALF_TURN = Fraction(1 << 32, 90000)  # seconds; the clocks of broadcasts begin anew after twice as many
 
 
 class VideoReader:
@@ -207,14 +208,14 @@ class VideoReader:
             self._restamped += 1
         else:
             stamped = pts + self._shift
-            if last is not None and stamped <= last:
+            if last is not None and is_set_back(self._container.format.name, (stamped - last) * self._time_base):
                 self._restamped += 1
-                if (last - stamped) * self._time_base > JUMP:  # the clock was set back: go on from here
-                    self._shift += last + self._step - stamped
-                    self.info.jumps.append(self._shift * self._time_base)
-                    stamped = last + self._step
-                else:
-                    stamped = last + 1
+                self._shift += last + self._step - stamped
+                self.info.jumps.append(self._shift * self._time_base)
+                stamped = last + self._step
+            elif last is not None and stamped <= last:
+                self._restamped += 1
+                stamped = last + 1
         self._last_pts = stamped
         return stamped
 
@@ -366,6 +367,14 @@ def open_input(path: str | Path) -> av.container.InputContainer:
 def is_only_ordered(container: av.container.InputContainer, stream: Any) -> bool:
     """Whether a stream has an order and no times of presentation, as H.264 in AVI and ASF: those of FFmpeg are late."""
     return container.format.name in ("avi", "asf") and _codec(stream) in ("h264", "hevc")
+
+
+def is_set_back(container: str, seconds: Fraction) -> bool:
+    """Whether a clock that goes on by ``seconds`` was set back.
+
+    In broadcasts FFmpeg takes a fall of more than a minute for the end of a turn, and adds the whole turn of 26.5 hours.
+    """
+    return seconds < -_JUMP or (container in _BROADCAST and seconds > _HALF_TURN)
 
 
 def packets_of(container: av.container.InputContainer, index: int) -> Iterator[Any]:

@@ -21,7 +21,7 @@ from av.stream import Discard
 
 from vidunmask.video import credentials
 from vidunmask.video.info import VideoInfo
-from vidunmask.video.reader import JUMP, open_input
+from vidunmask.video.reader import is_set_back, open_input
 from vidunmask.video.services import services_of
 
 _ATTACHED_PICTURE = 1 << 10
@@ -189,7 +189,7 @@ class StreamCopier:
         time, index = packet.dts if packet.dts is not None else packet.pts, packet.stream.index
         if time is not None:
             now = time * packet.time_base
-            if self._read.get(index, now) - now > JUMP:
+            if is_set_back(self._like.container, now - self._read.get(index, now)):
                 self._set_back[index] = self._set_back.get(index, 0) + 1
             self._read[index] = now
 
