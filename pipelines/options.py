@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -124,7 +125,12 @@ def say(message: str) -> None:
     if sys.stderr is None:  # closed by whoever started the program; the exit code still tells
         return
     with contextlib.suppress(OSError, ValueError):
-        print(message, file=sys.stderr)
+        print(one_line(message), file=sys.stderr)
+
+
+def one_line(text: str) -> str:
+    """The text with line ends and control characters, as names of files may have them, written as Python writes them."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: repr(found[0])[1:-1], text)
 
 
 class _Lines(logging.Handler):

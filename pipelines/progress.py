@@ -7,6 +7,8 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from vidunmask.pipelines.options import one_line
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -50,6 +52,7 @@ class ProgressBar:
 
     def say(self, message: str) -> None:
         """Prints a line, above the bar where there is one."""
+        message = one_line(message)
         with _GONE:
             if self._bar is None:
                 print(message, file=sys.stderr)

@@ -17,6 +17,7 @@ from vidunmask.pipelines.options import (
     config_of,
     given,
     logging_to,
+    one_line,
     say,
 )
 
@@ -138,8 +139,7 @@ def table(report: BatchReport) -> list[str]:
     rows = [head]
     for e in report.entries:
         numbers = (e.frames, e.frames_edited, e.frames_copied, e.faces, f"{e.seconds:.1f}")
-        name = " ".join(e.output.splitlines())
-        rows.append((name, e.status, *(map(str, numbers) if e.status in ("done", "skipped") else [""] * 5)))
+        rows.append((one_line(e.output), e.status, *(map(str, numbers) if e.status in ("done", "skipped") else [""] * 5)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = []
     for row in rows:

@@ -592,7 +592,7 @@ def test_the_table_and_the_exit_code_tell_what_became_of_the_files(program, tmp_
 
 def test_a_line_break_in_a_name_breaks_no_line_of_the_table():
     report = BatchReport([Entry(input="/a\nb.mp4", output="a\nb.mp4", status="done")])
-    assert [line[:7] for line in table(report)] == ["file   ", "a b.mp4", "1 files"]
+    assert [line[:8] for line in table(report)] == ["file    ", "a\\nb.mp4", "1 files:"]
 
 
 def test_no_input_at_all_is_a_usage_error(program, tmp_path):

@@ -11,6 +11,7 @@ from vidunmask import __version__
 from vidunmask.errors import InputError
 from vidunmask.pipelines import cli, options
 from vidunmask.pipelines.commands import remove
+from vidunmask.pipelines.progress import ProgressBar
 
 
 @pytest.fixture
@@ -40,6 +41,12 @@ def test_an_error_is_one_line_and_its_own_code(command, capsys):
     command(fail)
     assert cli.main(["a.mp4", "b.mp4"]) == 3
     assert capsys.readouterr().err == "vidunmask: a.mp4: is broken\n"
+
+
+@pytest.mark.parametrize("say", [options.say, ProgressBar().say])
+def test_a_line_is_one_whatever_the_names_in_it_and_moves_no_cursor(say, capsys):
+    say("a\nb\u2028\x1b[2J é.mp4: is broken")
+    assert capsys.readouterr().err == "a\\nb\\u2028\\x1b[2J é.mp4: is broken\n"
 
 
 def test_an_error_that_nobody_foresaw_is_one_line_too_and_its_trace_comes_on_request(command, capsys):
