@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from vidunmask.flow import Beside, Gate, Outlet, latest, prefetch, tap, ticking
+from vidunmask import flow
+from vidunmask.flow import Beside, Latest, Outlet, aside, prefetch, tap, ticking
 
 
 @dataclass
@@ -136,9 +137,11 @@ def test_the_newest_item_wins_in_live_mode() -> None:
             time.sleep(0.002)
 
     seen = []
-    for item in latest(camera()):
+    newest = Latest(camera(), 1)
+    for item in newest:
         seen.append(item)
         time.sleep(0.02)
+        newest.done()
     assert seen[-1] == 59
     assert seen == sorted(seen)
     assert len(seen) < 40
@@ -150,7 +153,7 @@ def test_a_camera_error_reaches_the_live_consumer() -> None:
         raise OSError("unplugged")
 
     with pytest.raises(OSError, match="unplugged"):
-        list(latest(camera()))
+        list(Latest(camera(), 2))
 
 
 def test_an_interrupt_while_the_thread_starts_leaves_no_thread(monkeypatch):
@@ -263,23 +266,65 @@ def test_one_job_at_a_time_is_done_beside() -> None:
     beside.close()
 
 
-def test_a_gate_lets_in_no_more_than_its_limit_and_opens_for_good() -> None:
-    gate = Gate(2)
+def test_no_more_than_so_many_of_the_newest_are_on_their_way() -> None:
     entered: list[int] = []
-    thread = threading.Thread(target=lambda: entered.extend(tap(gate.admit(iter(range(5))), lambda _: None)))
-    items = gate.admit(iter(range(9)))
-    assert [next(items), next(items)] == [0, 1]
-    gate.leave()
-    assert next(items) == 2
+    newest = Latest(iter(range(10**9)), 2)
+    thread = threading.Thread(target=lambda: [entered.append(item) for item in newest])
     thread.start()
-    time.sleep(0.05)
-    assert entered == []
-    gate.limit = 3
-    time.sleep(0.05)
-    assert thread.is_alive()
-    gate.open()
-    thread.join(5)
-    assert entered == [0, 1, 2, 3, 4]
+    for allowed in (2, 3):
+        while len(entered) < allowed:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        assert len(entered) == allowed
+        newest.done()
+    newest.stop()
+    thread.join()
+    assert entered == sorted(entered)
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_source_that_does_not_answer_is_left_to_itself(monkeypatch, taken) -> None:
+    monkeypatch.setattr(flow, "_PATIENCE", 0.01)
+    asked, release, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def silent() -> Iterator[int]:
+        try:
+            yield from range(taken)
+            asked.set()
+            release.wait(30)
+            yield taken
+        finally:
+            closed.set()
+
+    newest = Latest(silent(), 2)
+    items = ticking(prefetch(newest, 1), 0.01, stop=newest.stop)  # whoever asks the source is not the one who closes
+    while not asked.is_set():
+        next(items)
+    items.close()
+    assert not closed.is_set()
+    release.set()
+    while _flow_threads():
+        time.sleep(0.001)
+    assert closed.is_set()
+
+
+def test_an_interrupt_ends_the_wait_for_a_job_aside(monkeypatch) -> None:
+    monkeypatch.setattr(flow, "_PATIENCE", 0.01)
+    release = threading.Event()
+
+    def job() -> None:
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        release.wait(30)
+
+    with pytest.raises(KeyboardInterrupt):
+        aside(job)
+    assert _flow_threads() == 1
+    release.set()
+    while _flow_threads():
+        time.sleep(0.001)
+    assert aside(lambda: 2) == 2
+    with pytest.raises(ZeroDivisionError):
+        aside(lambda: 1 // 0)
 
 
 def test_an_interrupt_while_it_waits_for_the_thread_leaves_no_thread():

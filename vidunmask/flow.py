@@ -14,10 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_PATIENCE = 1.0  # seconds that a source gets to end; FFmpeg may hold its thread until a timeout, and hears of nothing before
 
 
 class _Channel(Generic[T]):
@@ -101,7 +104,7 @@ class _Channel(Generic[T]):
         """Items as they come, then the producer's error if there was one; None after every ``tick`` seconds without one."""
         while True:
             with self._changed:
-                waiting = not self._changed.wait_for(lambda: self._items or self._ended, tick)
+                waiting = not self._changed.wait_for(lambda: self._items or self._ended or self._cancelled, tick)
             if waiting:  # yielded outside of the lock
                 yield None
                 continue
@@ -117,13 +120,13 @@ class _Channel(Generic[T]):
             yield item
             del item
 
-    def wait_for_end(self) -> None:
-        """Waits until the producer is done."""
+    def wait_for_end(self, timeout: float | None) -> bool:
+        """Waits until the producer is done; whether it is after ``timeout`` seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ended)
+            return self._changed.wait_for(lambda: self._ended, timeout)
 
     def cancel(self) -> None:
-        """Makes the producer stop at the next opportunity and drops what is queued."""
+        """Ends it for the consumer, makes the producer stop at the next opportunity and drops what is queued."""
         with self._changed:
             self._cancelled = True
             self._items.clear()
@@ -142,14 +145,6 @@ def prefetch(iterable: Iterable[T], max_items: int, *, max_bytes: int | None = N
     return cast(Iterator[T], _run(iterable, _Channel[T](max_items, max_bytes)))
 
 
-def latest(iterable: Iterable[T]) -> Iterator[T]:
-    """Always the newest item of ``iterable``, which runs at its own speed in another thread; for live pictures.
-
-    Items that were overtaken are dropped.
-    """
-    return cast(Iterator[T], _run(iterable, _Channel[T](1, None, newest_wins=True)))
-
-
 def ticking(iterable: Iterable[T], seconds: float, *, stop: Callable[[], None] | None = None) -> Generator[T | None]:
     """The items of ``iterable``, made in another thread one ahead, and None whenever ``seconds`` pass without one.
 
@@ -159,8 +154,21 @@ def ticking(iterable: Iterable[T], seconds: float, *, stop: Callable[[], None] |
     return _run(iterable, _Channel[T](1, None), seconds, stop)
 
 
+def aside(job: Callable[[], T]) -> T:
+    """What ``job`` returns, which another thread does: a Ctrl-C ends the wait for it soon, and the job goes on by itself then.
+
+    For a call that may last and that no signal reaches. Raises the job's error.
+    """
+    with closing(cast(Generator[T], _run((job() for _ in range(1)), _Channel[T](1, None), patience=_PATIENCE))) as results:
+        return next(results)
+
+
 def _run(
-    iterable: Iterable[T], channel: _Channel[T], tick: float | None = None, stop: Callable[[], None] | None = None
+    iterable: Iterable[T],
+    channel: _Channel[T],
+    tick: float | None = None,
+    stop: Callable[[], None] | None = None,
+    patience: float | None = None,
 ) -> Generator[T | None]:
     # A daemon, so that a source that never returns cannot keep the process alive once the main thread is done.
     thread = threading.Thread(target=channel.produce, args=(iterable,), name="vidunmask-flow", daemon=True)
@@ -172,69 +180,63 @@ def _run(
         channel.cancel()
         if stop is not None:
             stop()
-        _join(thread, channel)
+        _join(thread, channel, patience)
 
 
-def _join(thread: threading.Thread, channel: _Channel[T]) -> None:
+def _join(thread: threading.Thread, channel: _Channel[T], patience: float | None) -> None:
     """Waits for the end of a producer, to the end even where a Ctrl-C comes meanwhile, which is raised then.
 
-    A thread that is left in a network's forward aborts the whole process when the interpreter goes.
+    A thread that is left in a network's forward aborts the whole process when the interpreter goes. After ``patience``
+    seconds one is left all the same.
     """
     try:
-        _wait_for(thread, channel)
+        _wait_for(thread, channel, patience)
     except BaseException:
-        _wait_for(thread, channel)
+        _wait_for(thread, channel, patience)
         raise
 
 
-def _wait_for(thread: threading.Thread, channel: _Channel[T]) -> None:
+def _wait_for(thread: threading.Thread, channel: _Channel[T], patience: float | None) -> None:
     """Waits for the end of a producer; one that a Ctrl-C caught on its way in gets a moment to be there."""
     for _ in range(100):
         if thread.ident is not None:
             # Not by the thread alone: up to Python 3.12 one whose join a Ctrl-C ends counts as gone while it runs on.
-            channel.wait_for_end()
-            thread.join()
+            if channel.wait_for_end(patience):
+                thread.join()
             return
         time.sleep(0.005)
 
 
-class Gate:
-    """Lets items into a chain of stages, at most ``limit`` at a time; what waits outside is overtaken by what is newer.
+class Latest(Generic[T]):
+    """Always the newest of ``items``, which run at their own speed in another thread; those that were overtaken are dropped.
 
-    With more frames on their way than there are stages at work, each only waits longer (Little's law: the number on the way
-    is rate times latency).
+    At most ``limit`` are given out of which `done` has not been said yet: with more frames on their way than there are stages
+    at work, each only waits longer (Little's law: the number on the way is rate times latency). A source that does not end
+    within a second of its end here is left to itself.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._inside = 0
-        self._open = False
-        self._changed = threading.Condition()
+    def __init__(self, items: Iterable[T], limit: int) -> None:
+        self._channel = _Channel[T](1, None, newest_wins=True)
+        self._newest = cast(Generator[T], _run(items, self._channel, patience=_PATIENCE))
+        self._places = threading.Semaphore(limit)
 
-    def admit(self, newest: Iterator[T]) -> Iterator[T]:
-        """The items of ``newest``, each asked for only when there is room for it."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._open or self._inside < self._limit)
-                self._inside += 1
-            try:
-                item = next(newest)
-            except StopIteration:
-                return
-            yield item
-            del item
+    def __iter__(self) -> Iterator[T]:
+        with closing(self._newest):
+            while self._places.acquire():
+                item = next(self._newest, None)
+                if item is None:
+                    return
+                yield item
+                del item
 
-    def leave(self) -> None:
-        """An item has come out at the other end."""
-        with self._changed:
-            self._inside -= 1
-            self._changed.notify_all()
+    def done(self) -> None:
+        """An item has come out at the other end of the stages."""
+        self._places.release()
 
-    def open(self) -> None:
-        """Holds nothing back any more; to be called before the chain is closed, which would wait for what waits here."""
-        with self._changed:
-            self._open = True
-            self._changed.notify_all()
+    def stop(self) -> None:
+        """Ends it, whichever thread waits for the next item; to be called before the stages are closed, who would wait too."""
+        self._channel.cancel()
+        self._places.release()
 
 
 class Outlet(Generic[T]):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from vidunmask import detectors, geometry
-from vidunmask.flow import Gate, latest, prefetch, tap
+from vidunmask.flow import Latest, prefetch, tap
 from vidunmask.pipelines.build import Parts
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.live.pace import Level
@@ -53,7 +53,7 @@ class Chain:
     """
 
     def __init__(self, frames: Iterable[Frame], parts: Parts, config: Config, level: Level, watch: Stopwatch) -> None:
-        self._frames, self._parts, self._config, self._watch = frames, parts, config, watch
+        self._parts, self._config, self._watch = parts, config, watch
         # Passes of the detector run beside, on a detector of their own, since one serves one thread.
         searcher = detectors.create(config.detector, device=parts.device.split(":")[0])
         self._finder = FaceFinder(
@@ -61,15 +61,15 @@ class Chain:
         )
         self._again = FillsAgain(level.inpaint_every)
         self.places = max(1, min(3, cores()))
-        self._gate = Gate(self.places)
+        self._newest = Latest(frames, self.places)
 
     def done(self) -> None:
         """A picture has been shown."""
-        self._gate.leave()
+        self._newest.done()
 
     def stop(self) -> None:
         """To be called before `outputs` is closed."""
-        self._gate.open()
+        self._newest.stop()
 
     def change(self, level: Level) -> None:
         """Spends what ``level`` says from the next frame on."""
@@ -79,8 +79,7 @@ class Chain:
     def outputs(self, before: Callable[[], int]) -> Generator[Output]:
         """The finished pictures, each with a copy of what it was before, of at most so many pixels as ``before()`` says."""
         config, watch = self._config, self._watch
-        newest = watch.stage("wait", self._gate.admit(latest(self._frames)))
-        seen = watch.stage("detect", _seen(newest, self._finder))
+        seen = watch.stage("detect", _seen(watch.stage("wait", self._newest), self._finder))
         tracked = watch.stage("track", track(seen, Tracker(look_ahead=0)))
         tracked = watch.stage("aim", aim(tracked, self._parts.unmasker, every=AIM_EVERY))
         crops = watch.stage("wait", prefetch(watch.stage("crop", crop(tracked, look_ahead=0)), 1))

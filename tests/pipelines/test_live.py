@@ -1,5 +1,6 @@
 """Live mode as a whole: a file at its own pace or a loopback stream in, recordings and streams out."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -14,14 +15,16 @@ import pytest
 
 from tests.pipelines.conftest import SAMPLES
 from tests.video.clips import write_clip
+from vidunmask import flow
 from vidunmask.errors import InputError, OutputError
 from vidunmask.pipelines.build import build
 from vidunmask.pipelines.config import Config
-from vidunmask.pipelines.live import window
+from vidunmask.pipelines.live import program, window
 from vidunmask.pipelines.live.config import LiveConfig
 from vidunmask.pipelines.live.pace import Stats
 from vidunmask.pipelines.live.program import run
 from vidunmask.video.live import LiveSource
+from vidunmask.video.live_files import FileSource
 
 COMMAND = [sys.executable, "-m", "vidunmask.pipelines.cli", "live"]
 
@@ -213,8 +216,6 @@ def test_a_stream_goes_out_and_comes_back_in(tmp_path, config, parts, monkeypatc
 
 
 def test_a_picture_that_stands_can_be_compared_with_what_it_was_before(clip, config, parts, monkeypatch):
-    from vidunmask.pipelines.live import program
-
     shown = []
     compose = program.compose
     monkeypatch.setattr(program, "compose", lambda *what: shown.append((what[1], what[2].before)) or compose(*what))
@@ -239,6 +240,26 @@ def test_a_recording_is_there_before_the_source_is_waited_for(clip, tmp_path, co
     assert there[0]
 
 
+def test_a_silent_source_is_not_waited_for(clip, tmp_path, config, parts, monkeypatch):
+    """FFmpeg holds its thread until the timeout."""
+    release, answered = threading.Event(), threading.Event()
+
+    class Silent(FileSource):
+        def _play(self, reader):
+            yield from itertools.islice(super()._play(reader), 3)
+            release.wait(30)
+            answered.set()
+
+    monkeypatch.setattr(flow, "_PATIENCE", 0.01)
+    monkeypatch.setattr(program, "open_source", lambda source, **options: Silent(source))
+    run(LiveConfig(source=str(clip), window=False, duration=0.1, record=tmp_path / "out.mkv"), config, parts=parts)
+    assert not answered.is_set()
+    assert times_of(tmp_path / "out.mkv")
+    release.set()
+    while any(thread.name == "vidunmask-flow" for thread in threading.enumerate()):
+        time.sleep(0.01)
+
+
 def test_a_target_that_cannot_be_is_known_before_the_networks_are_loaded(clip, tmp_path, config):
     with pytest.raises(OutputError, match="does not exist"):
         run(LiveConfig(source=str(clip), window=False, record=tmp_path / "no" / "out.mp4"), config)
@@ -248,7 +269,6 @@ def test_as_many_detectors_are_made_for_it_as_for_a_file(clip, config, parts, mo
     import cv2
 
     from vidunmask.pipelines.build import detectors_at_once
-    from vidunmask.pipelines.live import program
 
     made, running = [], []
     monkeypatch.setattr(program, "build", lambda config: made.append(detectors_at_once()) or parts)

@@ -14,7 +14,7 @@ import pytest
 from tests.video.clips import picture, write_clip
 from tests.video.clock import Clock
 from vidunmask.errors import InputError, UsageError
-from vidunmask.flow import latest
+from vidunmask.flow import Latest
 from vidunmask.video import camera, live, live_files
 from vidunmask.video.camera import Camera, Mode, OpenCVSource, device_options, open_source
 from vidunmask.video.live import LiveSource
@@ -170,9 +170,11 @@ def test_a_slow_reader_gets_the_newest_picture(tmp_path):
     path = write_clip(tmp_path / "a.mp4", frames=30)
     ages = []
     with open_source(str(path)) as source:
-        for frame in latest(source):
+        newest = Latest(source, 1)
+        for frame in newest:
             ages.append(source.age(frame))
             time.sleep(0.15)
+            newest.done()
     assert len(ages) < 12
     assert np.median(ages) < 0.06
 

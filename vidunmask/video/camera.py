@@ -13,6 +13,7 @@ import av
 from av.error import FFmpegError
 
 from vidunmask.errors import InputError, UsageError
+from vidunmask.flow import aside
 from vidunmask.video.live import Captured, LiveSource
 from vidunmask.video.live_files import FileSource
 from vidunmask.video.live_streams import PacketSource, open_stream
@@ -101,7 +102,7 @@ def open_source(
     """
     if _is_url(source):
         _none_of("a network stream", mode=mode, loop=loop)
-        return open_stream(source, timeout=timeout, reconnect=reconnect)
+        return aside(lambda: open_stream(source, timeout=timeout, reconnect=reconnect))
     path = file_of(source)
     if path is None:
         _none_of("a camera", loop=loop)

@@ -6,6 +6,7 @@ since the source was opened. So the age of a frame is known at any time, and a r
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -87,7 +88,8 @@ class LiveSource:
         self.stop()
         close = getattr(self._pictures, "close", None)
         if close is not None:
-            close()
+            with contextlib.suppress(ValueError):  # another thread still waits for a picture, and closes it when it returns
+                close()
 
     def stop(self) -> None:
         """Ends the iteration soon, whichever thread runs it."""
