@@ -81,7 +81,7 @@ def _lines(name: str) -> Iterator[tuple[str, Path]]:
         raise InputError(f"--list {name}: cannot be read ({reason}); give a text file with one path a line") from error
     if "\0" in text:
         raise InputError(f"--list {name}: holds NUL characters; give a text file with one path a line")
-    for line in text.splitlines():
+    for line in text.split("\n"):  # splitlines would part names with U+2028 or U+0085 in them
         if line.strip() and not line.startswith("#"):
             yield line.strip(), Path() if name == "-" else path.parent
 

@@ -78,7 +78,8 @@ class Ledger:
         self._written = float("-inf")
         self._read()
         with contextlib.suppress(OSError):
-            for line in self._journal.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+            # Not splitlines, which would part names with U+2028 or U+0085 in them.
+            for line in self._journal.read_text(encoding="utf-8", errors="surrogateescape").split("\n"):
                 with contextlib.suppress(ValueError):  # the last line, where the power went
                     self._enter(json.loads(line), folder)
 

@@ -88,6 +88,13 @@ def test_a_list_has_paths_relative_to_itself_and_comments(tree):
     assert found(tree, lists=[str(listed)])[0] == expected
 
 
+def test_a_line_of_a_list_ends_only_at_a_line_feed(tree):
+    name = "a\u2028b\x85c.mp4"
+    (tree / name).write_bytes(b"x")
+    (tree / "list.txt").write_text(f"{name}\nb/talk.mp4", encoding="utf-8")
+    assert found(tree, f"@{tree / 'list.txt'}")[0] == [name, "b/talk.mp4"]
+
+
 def test_a_list_can_come_through_stdin(tree, monkeypatch):
     monkeypatch.chdir(tree)
     monkeypatch.setattr(sys, "stdin", StringIO("a/talk.mp4\n"))
