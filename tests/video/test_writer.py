@@ -262,14 +262,18 @@ def test_odd_sizes_keep_their_size(tmp_path: Path) -> None:
         VideoWriter(tmp_path / "other.mp4", reader.info, codec="h264")
 
 
-@pytest.mark.parametrize("suffix", [".webm", ".mkv"])
-def test_transparency_of_webm_is_kept(tmp_path: Path, suffix: str) -> None:
-    source = write_clip(tmp_path / f"in{suffix}", frames=3, codec="libvpx-vp9", pix_fmt="yuva420p", tags={"alpha_mode": "1"})
+@pytest.mark.parametrize(("suffix", "codec"), [(".webm", "libvpx-vp9"), (".mkv", "libvpx-vp9"), (".webm", "libvpx")])
+def test_transparency_of_webm_is_kept(tmp_path: Path, suffix: str, codec: str) -> None:
+    source = write_clip(
+        tmp_path / f"in{suffix}", frames=3, codec=codec, pix_fmt="yuva420p", tags={"alpha_mode": "1"},
+        options={"auto-alt-ref": "0"},
+    )  # fmt: skip
     _, writer = copy_clip(source, tmp_path / f"out{suffix}", preset="5")
-    assert info_of(source).pix_fmt == info_of(tmp_path / f"out{suffix}").pix_fmt == "yuva420p"
+    before, after = info_of(source), info_of(tmp_path / f"out{suffix}")
+    assert before.codec == after.codec
+    assert before.pix_fmt == after.pix_fmt == "yuva420p"
     assert writer.warnings == []
     _, writer = copy_clip(source, tmp_path / "out.mp4", **FAST)
-    assert len(writer.warnings) == 1
     assert "loses transparency" in writer.warnings[0]
 
 

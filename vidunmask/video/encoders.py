@@ -293,6 +293,8 @@ def _plan(
         flags |= _INTERLACED_FLAGS
     if container in _ONLY_ORDERED:
         options["bf"] = "0"
+    if name == "libvpx" and chosen == "yuva420p":
+        options["auto-alt-ref"] = "0"  # it refuses transparency otherwise
     if name in ("libx264", "libx264rgb") and options["preset"] not in _WITHOUT_MBTREE and _has_avx512():
         options["x264-params"] = "asm=AVX2"
     _add_params(name, options, like)
