@@ -56,6 +56,17 @@ def test_sixteen_bits_stay_sixteen(tmp_path: Path, channels: int, suffix: str) -
     assert np.abs(after[10:26, 14:30, :3].astype(int) - 40 * 257).max() <= 257
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".bmp", ".jp2"])
+def test_sixteen_bits_of_gray_are_as_bright_in_another_format(tmp_path: Path, suffix: str) -> None:
+    deep = picture(48, 64)[..., 0].astype(np.uint16) * 257
+    cv2.imwrite(str(tmp_path / "in.png"), deep)
+    _edit(tmp_path / "in.png", tmp_path / f"out{suffix}")
+    after = cv2.imread(str(tmp_path / f"out{suffix}"), cv2.IMREAD_UNCHANGED)
+    assert after.dtype == (np.uint16 if suffix == ".jp2" else np.uint8)
+    shown = cv2.imread(str(tmp_path / f"out{suffix}"), cv2.IMREAD_GRAYSCALE)
+    assert np.abs(shown[:, 40:].astype(int) - deep[:, 40:] // 257).mean() < 3
+
+
 @pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0"])
 def test_jpeg_keeps_tables_sampling_and_tags(tmp_path: Path, sampling: str) -> None:
     exif = Image.Exif()

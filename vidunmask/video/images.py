@@ -49,6 +49,7 @@ _UNREADABLE = (
     RuntimeError,  # Pillow's of a damaged AVIF
     TypeError, struct.error, zlib.error,  # and of damaged TIFF and PNG
 )  # fmt: skip
+_DEEP_GRAY = ("PNG", "TIFF", "JPEG2000", "PPM")  # of which Pillow writes sixteen bits of gray; of others some come out white
 _COMMON = ("exif", "icc_profile", "dpi", "xmp")  # settings that mean the same in every format
 _HOLD_METADATA = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")
 _SPACES = {  # of ICC profiles (ICC.1, 7.2.6), and Pillow's modes of such samples
@@ -260,7 +261,7 @@ def _split(path: Path, image: Image.Image, profile: bytes | None) -> tuple[Sampl
 
 def _merge(edited: SampleArray, changed: SampleArray, like: Picture, kind: str) -> Image.Image:
     """The edited samples as a picture of the original's mode, where the target has it."""
-    if edited.dtype == np.uint16 and edited.ndim == 3:
+    if edited.dtype == np.uint16 and (edited.ndim == 3 or kind not in _DEEP_GRAY):
         log.warning("%s: a %s file holds 8 bits per channel, the picture has 16", like.path, kind)
         edited = ((edited.astype(np.uint32) + 128) // 257).astype(np.uint8)
     image = Image.fromarray(edited)
