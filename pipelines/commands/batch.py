@@ -72,15 +72,11 @@ def parser() -> Parser:
 
 def run(arguments: list[str]) -> int:
     """Does the job and returns the exit code."""
-    from vidunmask.errors import UsageError
-
     p = parser()
     args = p.parse_args(arguments)
     config = config_of(args)
     if not args.inputs and not args.lists:
         p.error("give INPUTS or --list")
-    if any(word.startswith("-") for word in args.inputs):
-        raise UsageError(f"{args.inputs[0]}: a name that begins with - is given as ./{args.inputs[0]}")
 
     from vidunmask.pipelines.batch.run import batch
     from vidunmask.pipelines.batch.terms import BatchOptions, Listener
@@ -148,5 +144,6 @@ def table(report: BatchReport) -> list[str]:
         lines.append("  ".join([*left, *right]).rstrip())
     failed = f", {len(report.failed)} failed" if report.failed else ""
     skipped = f", {report.count('skipped')} done before" if report.count("skipped") else ""
-    lines.append(f"{len(report.entries)} files: {report.count('done')} done{skipped}{failed}, {report.seconds:.1f} s")
+    files = "1 file" if len(report.entries) == 1 else f"{len(report.entries)} files"
+    lines.append(f"{files}: {report.count('done')} done{skipped}{failed}, {report.seconds:.1f} s")
     return lines

@@ -172,9 +172,9 @@ def test_pictures_of_a_folder_that_cannot_be_read_are_named_apart_from_other_fil
     (tmp_path / "in").mkdir()
     for name in ("a.heic", "b.heic", "c.tga"):
         (tmp_path / "in" / name).write_bytes(b"x")
-    line = "3 HEIC and TGA pictures, such as a.heic, cannot be read; convert them to JPEG or PNG first"
-    assert list(checks.left_alone([tmp_path / "notes.txt", *sorted((tmp_path / "in").iterdir())], wanted="no pictures")) == [
-        "1 files that are no pictures were left alone, such as notes.txt",
+    line = "a.heic and 2 more: HEIC and TGA pictures cannot be read; convert them to JPEG or PNG first"
+    assert list(checks.left_alone([tmp_path / "notes.txt", *sorted((tmp_path / "in").iterdir())], what="no picture")) == [
+        "notes.txt: no picture, left alone",
         line,
     ]
     for command in (["in", "out"], ["batch", "in", "--out", "out"]):
@@ -210,3 +210,7 @@ def test_a_name_that_is_too_long_is_an_error_of_what_it_names(command, code, cap
     said = refused([word.format("x" * 300) for word in command], capsys, code=code)
     assert "x" * 300 in said
     assert "(File name too long)" in said
+
+
+def test_a_name_that_begins_with_a_dash_is_a_name_after_a_double_dash(capsys):
+    assert refused(["batch", "--out", "out", "--", "-x.mp4"], capsys, code=3) == "vidunmask: -x.mp4: no such file or folder\n"
