@@ -38,16 +38,20 @@ def unreadable_kind(path: Path) -> str | None:
     return next((kind for kind, suffixes in _OTHER_PICTURES.items() if path.suffix.lower() in suffixes), None)
 
 
-def left_alone(strangers: Sequence[Path], *, wanted: str) -> Iterator[str]:
-    """A line on files of a folder that are not ``wanted``, and one on pictures among them that cannot be read."""
+def left_alone(strangers: Sequence[Path], *, what: str) -> Iterator[str]:
+    """A line on files of a folder that are ``what`` ("no picture"), and one on pictures among them that cannot be read."""
     kinds = {path: kind for path in strangers if (kind := unreadable_kind(path))}
-    others = [path for path in strangers if path not in kinds]
+    others = [path.name for path in strangers if path not in kinds]
     if others:
-        yield f"{len(others)} files that are {wanted} were left alone, such as {others[0].name}"
+        yield f"{first_of(others)}: {what}, left alone"
     if kinds:
         named = " and ".join(sorted(set(kinds.values())))
-        first = next(iter(kinds)).name
-        yield f"{len(kinds)} {named} pictures, such as {first}, cannot be read; convert them to JPEG or PNG first"
+        yield f"{first_of([path.name for path in kinds])}: {named} pictures cannot be read; convert them to JPEG or PNG first"
+
+
+def first_of(names: Sequence[str | Path]) -> str:
+    """The first of some names, and how many there are besides."""
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else str(names[0])
 
 
 def missing(path: Path) -> str | None:

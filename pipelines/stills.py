@@ -63,16 +63,15 @@ def unmask_folder(
     pictures = [path for path in files if checks.is_picture(path)]
     strangers = [path for path in files if not checks.is_picture(path)]
     videos = any(path.suffix.lower() in VIDEOS for path in strangers)
-    hint = f"; its videos are done by: vidunmask batch {source} --out {target}" if videos else ""
+    hint = f"; the videos are done by: vidunmask batch {source} --out {target}" if videos else ""
     if not pictures:
         unreadable = [path for path in strangers if checks.unreadable_kind(path)]
-        lines = "".join(f"; {line}" for line in checks.left_alone(unreadable, wanted=""))
+        lines = "".join(f"; {line}" for line in checks.left_alone(unreadable, what=""))
         raise InputError(f"{source}: holds no pictures ({', '.join(checks.PICTURES)}){lines}{hint}")
     there = [target / path.name for path in pictures if (target / path.name).exists()]
     if there and not config.overwrite:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise OutputError(f"{there[0]}{more}: exists already; add --overwrite to replace")
-    for line in checks.left_alone(strangers, wanted="no pictures"):
+        raise OutputError(f"{checks.first_of(there)}: exists already; add --overwrite to replace")
+    for line in checks.left_alone(strangers, what="no picture"):
         log.warning("%s%s", line, hint)
         hint = ""  # said once
     parts = parts or build(config)

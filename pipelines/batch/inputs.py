@@ -56,7 +56,7 @@ def collect(words: Sequence[str], *, lists: Sequence[str] = (), out: Path) -> tu
                 strangers[_absolute(item)] = None
     if not found:
         nothing = f"holds no videos or pictures ({', '.join((*VIDEOS, *checks.PICTURES))})"
-        unreadable = checks.left_alone([path for path in strangers if checks.unreadable_kind(path)], wanted="")
+        unreadable = checks.left_alone([path for path in strangers if checks.unreadable_kind(path)], what="")
         raise InputError("; ".join([f"{' '.join(words) or ' '.join(lists)}: {nothing}", *unreadable]))
     if all(item.problem for item in found.values()):
         raise InputError(next(iter(found.values())).problem)

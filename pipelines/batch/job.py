@@ -80,6 +80,7 @@ class Job:
             raise atomic.write_error(self.target, error) from error
         atomic.check_target(self.target, source=self.source, overwrite=may_replace)
         if checks.is_picture(self.source):
+            self.frames_expected = 1
             return self._in_one_go()
         from vidunmask.video.index import SpanError
 

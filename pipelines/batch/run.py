@@ -42,7 +42,7 @@ def batch(
     folder = Path(os.path.abspath(out))  # noqa: PTH100 - links stay as they were named
     words = [inputs] if isinstance(inputs, str | Path) else inputs
     found, strangers = collect([str(word) for word in words], lists=options.lists, out=folder)
-    for line in checks.left_alone(strangers, wanted="neither videos nor pictures"):
+    for line in checks.left_alone(strangers, what="neither video nor picture"):
         listener.note(line)
     check_encoding(config, options, [item.path for item in found])
     identity = identity_of(config, options)

@@ -88,7 +88,8 @@ def run(arguments: list[str]) -> int:
     for failure in report.failures:
         say(f"vidunmask: {failure.message}")
     if not args.quiet:
-        edited = f"{report.frames_edited} of {report.frames} frames edited, {report.face_count} faces"
+        faces = "1 face" if report.face_count == 1 else f"{report.face_count} faces"
+        edited = f"{report.frames_edited} of {report.frames} frames edited, {faces}"
         copied = ", copied byte for byte" if report.frames_copied else ""
         failed = f", {len(report.failures)} failed" if report.failures else ""
         say(f"{args.output}: {edited}{copied}{failed}, {report.seconds:.1f} s, {report.fps:.1f} frames/s on {report.device}")

@@ -83,7 +83,7 @@ def test_videos_and_pictures_are_done_past_a_bad_one_and_skipped_the_next_time(c
     assert contents(out) == ["a talk.mp4", "b/Фото.jpg", "batch.json"]
     assert [entry.exit_code for entry in report.entries] == [0, 3, 0]
     assert [entry.frames_edited for entry in report.entries] == [25, 0, 1]
-    assert said == ["1 files that are neither videos nor pictures were left alone, such as notes.txt"]
+    assert said == ["notes.txt: neither video nor picture, left alone"]
     written = book(out)
     assert (written["state"], written["counts"]) == ("failed", {"done": 2, "failed": 1})
     assert "not a video" in written["files"][1]["message"]
@@ -241,9 +241,9 @@ def test_the_frames_expected_are_those_of_all_files_that_were_begun(tmp_path, co
 
     for name in "abcd":
         shutil.copy(empty, tmp_path / f"{name}.mp4")
-    inputs = [tmp_path / f"{name}.mp4" for name in "abcd"]
+    inputs = [*(tmp_path / f"{name}.mp4" for name in "abcd"), picture(tmp_path / "e.png")]
     batch(inputs, tmp_path / "out", config=config, options=BatchOptions(segment_seconds=0.5), listener=Heard())
-    assert expected == {40, 80, 120, 160}
+    assert expected == {40, 80, 120, 160, 161}
 
 
 def test_a_surprise_while_a_result_is_put_together_ends_its_file_alone(tmp_path, config, empty, monkeypatch):
@@ -593,7 +593,7 @@ def test_the_table_and_the_exit_code_tell_what_became_of_the_files(program, tmp_
 
 def test_a_line_break_in_a_name_breaks_no_line_of_the_table():
     report = BatchReport([Entry(input="/a\nb.mp4", output="a\nb.mp4", status="done")])
-    assert [line[:8] for line in table(report)] == ["file    ", "a\\nb.mp4", "1 files:"]
+    assert [line[:8] for line in table(report)] == ["file    ", "a\\nb.mp4", "1 file: "]
 
 
 def test_no_input_at_all_is_a_usage_error(program, tmp_path):

@@ -233,7 +233,7 @@ def test_a_folder_without_pictures_is_an_input_error_and_makes_nothing(tmp_path,
         unmask(tmp_path / "empty", tmp_path / "out", config=config)
     assert not (tmp_path / "out").exists()
     (tmp_path / "empty" / "a.mp4").touch()
-    with pytest.raises(InputError, match=r"its videos are done by: vidunmask batch .*empty --out .*out$"):
+    with pytest.raises(InputError, match=r"the videos are done by: vidunmask batch .*empty --out .*out$"):
         unmask(tmp_path / "empty", tmp_path / "out", config=config)
 
 
