@@ -77,7 +77,6 @@ class Recorder(Observer):
         self._all_asked = False  # no later one is
         self.written = 0
         self.last = Fraction(0)  # seconds of the latest result
-        self.chosen = 0
 
     def source(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """The frames of the reader, of which the chosen ones are marked before any stage sees them."""
@@ -231,9 +230,7 @@ class Recorder(Observer):
         self.last = self._seconds(frame)
         faces = list(record.faces.values())
         point = [frame.index, float(self._seconds(frame)), [[_round(face.get(name)) for name in POINT] for face in faces]]
-        if record.chosen:
-            self.chosen += 1
-        if self.chosen:
+        if record.chosen or self.written:
             for index in self._recent:
                 self._dump.add_point(self._points[index])
             self._recent.clear()
@@ -258,12 +255,6 @@ class Recorder(Observer):
             write_after(place, frame, face["id"], face["frame_to_crop"])
             face["files"] = sorted(path.name for path in place.glob(f"face{face['id']}-*.png"))
         self._dump.add_frame({**line, "faces": faces, "result_sha256": pictures.fingerprint(frame)})
-
-    def abandon(self) -> None:
-        """Removes what was written of frames that did not get to their result."""
-        for index, record in self._records.items():
-            if record.chosen and index not in self._dump.frames:
-                self._dump.drop(index)
 
 
 # What the plots know of a face, in the order in which a point has them.

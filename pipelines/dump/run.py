@@ -142,7 +142,7 @@ def _record(
     made = store.Dump(target)
     recorder = Recorder(made, choice)
     done = 0
-    with store.writing(target), _kept(made, recorder):
+    with store.writing(target), _kept(made):
         made.begin(about, page.html())
         with closing(frames(recorder, parts, config)) as chain:
             for frame in chain:
@@ -162,18 +162,13 @@ def _record(
 
 
 @contextlib.contextmanager
-def _kept(made: store.Dump, recorder: Recorder) -> Iterator[None]:
+def _kept(made: store.Dump) -> Iterator[None]:
     """Where the body fails or is stopped, the frames that were done stay, or else the dump before, and the others go."""
     try:
-        try:
-            yield
-        finally:
-            recorder.abandon()
+        yield
     except BaseException as stopped:
-        if recorder.written:
-            with contextlib.suppress(OSError):
-                made.mend()
-            left = f"{made.folder / store.PAGE} shows the {recorder.written} frames that were done"
+        if done := made.mend():
+            left = f"{made.folder / store.PAGE} shows the {done} frames that were done"
             stopped.add_note(left)
             if isinstance(stopped, Exception):
                 log.warning("%s", left)

@@ -64,7 +64,6 @@ class Dump:
     def __init__(self, folder: Path) -> None:
         """Makes the folder, or puts a dump in it aside until there is a frame; other files stay. Raises OutputError."""
         self.folder = folder
-        self.frames: set[int] = set()  # that have their line
         self._made = not folder.exists()
         self._before = folder / _BEFORE
         with writing(folder):
@@ -91,24 +90,23 @@ class Dump:
     def add_frame(self, line: Mapping[str, Any]) -> None:
         """Adds a frame whose files are there."""
         text = dumps(line)
-        self.frames.add(line["index"])
         append(self.folder / LINES, text)
         append(self.folder / DATA, f"dump.frame({text});")
-        if len(self.frames) == 1:
-            shutil.rmtree(self._before, ignore_errors=True)
+        shutil.rmtree(self._before, ignore_errors=True)
 
     def add_point(self, point: list[Any]) -> None:
         """Adds what the plots show of a frame."""
         append(self.folder / DATA, f"dump.point({dumps(point)});")
 
-    def drop(self, index: int) -> None:
-        """Removes the files of a frame that was not finished."""
-        shutil.rmtree(frame_folder(self.folder, index), ignore_errors=True)
-
-    def mend(self) -> None:
-        """Takes half a line off that a full disk left behind."""
+    def mend(self) -> int:
+        """Takes off what a run that was stopped left of its last frames, and returns how many were done."""
         for name in (LINES, DATA):
             mend(self.folder / name)
+        done = [frame_folder(self.folder, index) for index in _lines(self.folder)] if (self.folder / LINES).exists() else []
+        for place in (self.folder / FRAMES).glob("*"):
+            if place not in done:
+                shutil.rmtree(place, ignore_errors=True)
+        return len(done)
 
     def discard(self) -> None:
         """Takes everything back, for a run that made no frame; a dump that was to be replaced stands there again."""
@@ -159,9 +157,7 @@ def append(path: Path, line: str) -> None:
 def mend(path: Path) -> None:
     """Cuts a file of lines behind its last whole line; a page with half a line would show nothing at all."""
     if path.exists():
-        data = path.read_bytes()
-        if not data.endswith(b"\n"):
-            path.write_bytes(data[: data.rfind(b"\n") + 1])
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
@@ -213,12 +209,8 @@ def read_config(about: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
 
 def read_frame(folder: Path, index: int) -> dict[str, Any]:
     """The line of a frame. Raises UsageError where the dump has no such frame and InputError where it is damaged."""
-    found: dict[int, dict[str, Any]] = {}
     try:
-        for line in (folder / LINES).read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):  # the last one of a run that was killed may not
-                entry = json.loads(line)
-                found[entry["index"]] = entry
+        found = _lines(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / LINES}: cannot be read ({error}); dump again") from error
     if index not in found:
@@ -228,3 +220,10 @@ def read_frame(folder: Path, index: int) -> dict[str, Any]:
         names = " and ".join(map(str, near))
         raise UsageError(f"--frame {index}: not among the {len(found)} frames of {folder}; the nearest are {names}")
     return found[index]
+
+
+def _lines(folder: Path) -> dict[int, dict[str, Any]]:
+    """The lines of all frames, by index."""
+    lines = (folder / LINES).read_text(encoding="utf-8").splitlines(keepends=True)
+    entries = [json.loads(line) for line in lines if line.endswith("\n")]  # the last one of a run that was killed may not
+    return {entry["index"]: entry for entry in entries}

@@ -275,6 +275,20 @@ def test_a_full_disk_is_one_line_and_the_frames_before_stay(clip, tmp_path, conf
     assert sorted(path.name for path in (tmp_path / "d" / "frames").iterdir()) == ["000001", "000004"]
 
 
+def test_a_frame_that_has_its_line_is_kept_however_soon_the_run_is_stopped_then(clip, tmp_path, config, parts, monkeypatch):
+    add = store.Dump.add_frame
+
+    def pressed(self, line):
+        add(self, line)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.Dump, "add_frame", pressed)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        dump(clip, tmp_path / "d", choice=FrameChoice("1:9"), config=config, parts=parts)
+    assert stopped.value.__notes__ == [f"{tmp_path / 'd' / 'index.html'} shows the 1 frames that were done"]
+    assert [path.name for path in (tmp_path / "d" / "frames").iterdir()] == ["000001"]
+
+
 def test_half_a_line_is_cut_off(tmp_path):
     path = tmp_path / "lines"
     for before, after in ((b"a\nb", b"a\n"), (b"a\n", b"a\n"), (b"a", b""), (b"", b"")):
