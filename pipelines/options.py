@@ -18,6 +18,7 @@ from vidunmask.pipelines.config import DEVICES, PRECISIONS, Config
 
 T = TypeVar("T")
 _EMPTY = "is empty"
+WHERE = "where the networks run; auto: CUDA, else Apple's GPU, else the processor (default: %(default)s)"  # of --device
 
 EXIT_CODES = """\
 exit codes:
@@ -86,14 +87,16 @@ def add_chain(p: argparse.ArgumentParser) -> None:
     )
 
     networks = p.add_argument_group("networks")
-    networks.add_argument("--device", default=default.device, choices=DEVICES, help="(default: %(default)s)")
-    networks.add_argument("--precision", default=default.precision, choices=PRECISIONS, help="(default: %(default)s)")
+    networks.add_argument("--device", default=default.device, choices=DEVICES, help=WHERE)
+    numbers = "auto: bfloat16 where the hardware multiplies it, else float32 (default: %(default)s)"
+    networks.add_argument("--precision", default=default.precision, choices=PRECISIONS, help=numbers)
     networks.add_argument(
         "--batch", metavar="N", type=int, default=default.batch, help="faces in one call of a network (default: %(default)s)"
     )
-    which = "a file or a shipped name (default: %(default)s)"
     weights = given(str, "a file or a shipped name")
+    which = "a shipped name or a file (default: %(default)s)"
     networks.add_argument("--segmenter", metavar="WEIGHTS", type=weights, default=default.segmenter, help=which)
+    which = "compact-inpainter, paper-inpainter (for GPUs) or a file (default: %(default)s)"
     networks.add_argument("--inpainter", metavar="WEIGHTS", type=weights, default=default.inpainter, help=which)
     networks.add_argument("--compile", action="store_true", help="torch.compile: a slow start, then faster")
 

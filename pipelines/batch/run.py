@@ -36,7 +36,8 @@ def batch(
 
     What is there from an earlier run of the same options is left alone, what was begun is gone on with, and a file that cannot
     be done does not stop the others: it is named in the report and in ``batch.json``. Raises a VidunmaskError, before any work,
-    where nothing can be done. An exception that stops the batch carries a note on how far it came.
+    where nothing can be done. An exception that stops the batch carries a note on how far it came. More than one of
+    ``options.jobs`` are processes that begin with the caller's script: call it under ``if __name__ == "__main__":`` there.
     """
     config, options, listener = config or Config(), options or BatchOptions(), listener or Listener()
     folder = Path(os.path.abspath(out))  # noqa: PTH100 - links stay as they were named

@@ -58,7 +58,7 @@ class BatchReport:
 
 
 class Listener:
-    """Hears how a batch goes; does nothing with it."""
+    """Hears how a batch goes; does nothing with it. To stop the batch, raise KeyboardInterrupt: other errors end a file."""
 
     def progress(self, done: int, expected: int | None) -> None:
         """Frames done and expected of all files that were begun."""

@@ -47,7 +47,7 @@ def parser() -> Parser:
         epilog=f"{_EPILOG}\n{EXIT_CODES}",
     )
     p.add_argument("inputs", metavar="INPUTS", nargs="*", type=given(str), help="videos, pictures, folders, patterns, @lists")
-    lists = "file of paths, - for stdin"
+    lists = "file of one path a line, where # begins a comment; - for stdin"
     p.add_argument("--list", metavar="FILE", dest="lists", action="append", type=given(str), default=[], help=lists)
     p.add_argument("--out", metavar="DIR", type=given(Path, "a folder"), required=True, help="folder for the results; is made")
     p.add_argument("--overwrite", action="store_true", help="replace files in DIR that this command did not make")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vidunmask.errors import UsageError
 from vidunmask.pipelines.config import DEVICES, Config
-from vidunmask.pipelines.options import EXIT_CODES, Parser, add_talk, config_of, logging_to, say
+from vidunmask.pipelines.options import EXIT_CODES, WHERE, Parser, add_talk, config_of, logging_to, say
 
 _EPILOG = """\
 examples:
@@ -32,7 +32,7 @@ def parser() -> Parser:
         epilog=f"{_EPILOG}\n{EXIT_CODES}",
     )
     add_common(p)
-    p.add_argument("--device", default=Config().device, choices=DEVICES, help="(default: %(default)s)")
+    p.add_argument("--device", default=Config().device, choices=DEVICES, help=WHERE)
     add_talk(p)
     add_faces(p)
     _add_clips(p)
