@@ -17,6 +17,7 @@ from vidunmask.errors import InputError
 from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.dump import store
+from vidunmask.pipelines.report import library_versions
 
 if TYPE_CHECKING:
     from vidunmask.pipelines.dump.again import Face
@@ -119,8 +120,10 @@ def _run(
         then, now = f"{about['device']} in {about['precision']}", f"{parts.device} in {parts.precision}"
         if then != now:
             work.notes.append(f"dumped on {then}, run again on {now}")
-    if about["version"] != __version__:
-        work.notes.append(f"dumped by version {about['version']}, run again by {__version__}")
+    dumped_by = {"vidunmask": about["version"], **about.get("versions", {})}  # the first dumps did not say
+    for name, version in {"vidunmask": __version__, **library_versions()}.items():
+        if dumped_by.get(name, version) != version:
+            work.notes.append(f"dumped by {name} {dumped_by[name]}, run again by {version}")
     todo = STAGES[STAGES.index(start) :]
     if "detect" in todo:
         assert parts is not None

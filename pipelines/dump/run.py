@@ -17,6 +17,7 @@ from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.dump import page, store
 from vidunmask.pipelines.dump.choice import Choice
+from vidunmask.pipelines.report import Stopwatch, Tally, library_versions
 
 if TYPE_CHECKING:
     from vidunmask.pipelines.dump.record import Recorder
@@ -74,6 +75,7 @@ def dump(
         about = {
             "format": store.FORMAT,
             "version": __version__,
+            "versions": library_versions(),
             "input": str(source.resolve()),
             "chosen": choice.text if choice is not None else "all frames",
             "options": store.options_of(config),
@@ -89,7 +91,6 @@ Chain = Callable[["Recorder", Parts, Config], Generator["Frame"]]
 
 
 def _picture(source: Path) -> tuple[Chain, dict[str, Any], int | None]:
-    from vidunmask.pipelines.report import Stopwatch, Tally
     from vidunmask.pipelines.stills import edited_picture
     from vidunmask.video import images
 
@@ -104,7 +105,6 @@ def _picture(source: Path) -> tuple[Chain, dict[str, Any], int | None]:
 
 def _video(source: Path, choice: Choice | None, stack: ExitStack) -> tuple[Chain, dict[str, Any], int | None]:
     from vidunmask.pipelines.remove import edited_frames
-    from vidunmask.pipelines.report import Stopwatch, Tally
     from vidunmask.video.reader import VideoReader
 
     reader = stack.enter_context(VideoReader(source))

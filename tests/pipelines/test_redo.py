@@ -16,10 +16,11 @@ from vidunmask.geometry import TEMPLATE68
 from vidunmask.pipelines import cli
 from vidunmask.pipelines.build import build
 from vidunmask.pipelines.config import Config
-from vidunmask.pipelines.dump import again, pictures
+from vidunmask.pipelines.dump import again, pictures, store
 from vidunmask.pipelines.dump.choice import FrameChoice
 from vidunmask.pipelines.dump.redo import STAGES, redo
 from vidunmask.pipelines.dump.run import dump
+from vidunmask.pipelines.report import library_versions
 from vidunmask.stages import wearing
 from vidunmask.stages.observe import Observer
 from vidunmask.stages.unmask import unmask
@@ -172,6 +173,13 @@ def test_other_weights_change_what_comes_after_them_and_nothing_before(folder, o
 def test_another_device_than_that_of_the_dump_is_named(folder, parts):
     report = redo(folder, 8, start="inpaint", parts=replace(parts, device="cuda", precision="bfloat16"))
     assert report.notes == ("dumped on cpu in float32, run again on cuda in bfloat16",)
+
+
+def test_other_versions_than_those_of_the_dump_are_named(folder, monkeypatch):
+    about = json.loads((folder / "dump.json").read_text(encoding="utf-8"))
+    assert about["versions"] == library_versions()
+    monkeypatch.setattr(store, "read_about", lambda folder: {**about, "versions": {**about["versions"], "av": "1.2.3"}})
+    assert redo(folder, 8, start="blend").notes == (f"dumped by av 1.2.3, run again by {av.__version__}",)
 
 
 def test_frames_alone_differ_where_the_past_had_a_say(folder, parts):
