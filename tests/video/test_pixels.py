@@ -67,6 +67,21 @@ def test_hdr_looks_like_sdr_to_a_network_and_comes_back() -> None:
         assert np.abs(plane.view(np.uint16).astype(int) - kept.view(np.uint16)).max() <= 3
 
 
+def test_wide_colours_look_like_those_of_bt709_to_a_network_and_come_back() -> None:
+    """Skin and lips in BT.2020: converted as light, which a matrix of signals comes near to."""
+    for colour in ([200, 150, 130], [170, 100, 95]):
+        light = (np.array(colour) / 255) ** 2.2
+        wide = [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]] @ light
+        raw = native(np.full((32, 32, 3), np.rint(wide ** (1 / 2.2) * 255), np.uint8), "yuv420p10le", space=9)
+        raw.color_primaries = 9
+        frame, before = as_frame(raw), planes_of(raw)
+        crop = pixels.read_crop(frame, _shift(0, 0), 32)
+        assert np.abs(crop[16, 16].astype(int) - colour).max() <= 6
+        pixels.paste_crop(frame, crop, np.ones((32, 32), np.float32), _shift(0, 0))
+        for plane, kept in zip(planes_of(raw), before, strict=True):
+            assert np.abs(plane.view(np.uint16).astype(int) - kept.view(np.uint16)).max() <= 4
+
+
 def test_chroma_is_taken_from_where_it_is_sited() -> None:
     """A chroma ramp sited on the left columns of 4:2:0 reads as a ramp without a shift."""
     raw = av.VideoFrame(64, 32, "yuv420p")

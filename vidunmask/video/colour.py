@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 RANGE_LIMITED, RANGE_FULL = 1, 2  # AVColorRange
 SPACE_RGB, SPACE_709, SPACE_UNSPECIFIED, SPACE_YCGCO = 0, 1, 2, 8  # AVColorSpace = H.273 matrix coefficients
 TRANSFER_PQ = 16  # SMPTE ST 2084
+PRIMARIES_2020 = 9
 
 _BT601, _BT709, _BT2020, _SMPTE240M = (0.299, 0.114), (0.2126, 0.0722), (0.2627, 0.0593), (0.212, 0.087)
 _LUMA_WEIGHTS = {1: _BT709, 4: (0.3, 0.11), 5: _BT601, 6: _BT601, 7: _SMPTE240M, 9: _BT2020, 10: _BT2020}  # Kr, Kb
 
+# Of light (BT.2087). Of signals it is right to the first order where the three are alike, as in skin, whatever their curve.
+_709_TO_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coding:
-    """The affine maps between the stored codes of a frame and R'G'B' in 0..1."""
+    """The affine maps between the stored codes of a frame and R'G'B' in 0..1, of BT.709's primaries where the frame has wider."""
 
     to_rgb: FloatArray  # (3, 4) or (3, 2) for gray: codes and a one to RGB
     from_rgb: FloatArray  # (3, 4) or (1, 4): RGB and a one to codes
@@ -42,7 +46,9 @@ def coding_of(native: av.VideoFrame, layout: Layout) -> Coding:
     full = layout.always_full or native.color_range == RANGE_FULL
     if len(layout.components) == 1 and native.color_range != RANGE_LIMITED:
         full = True  # FFmpeg reads untagged gray as full range
-    return _coding(space, full, layout.depth, len(layout.components), getattr(native, "color_trc", 2) == TRANSFER_PQ)
+    wide = getattr(native, "color_primaries", 2) == PRIMARIES_2020
+    is_pq = getattr(native, "color_trc", 2) == TRANSFER_PQ
+    return _coding(space, full, layout.depth, len(layout.components), is_pq, wide)
 
 
 def space_of(native: av.VideoFrame, layout: Layout) -> int:
@@ -79,13 +85,13 @@ def _pq_curve() -> tuple[FloatArray, FloatArray]:
 
 
 def _guess_space(native: av.VideoFrame) -> int:
-    if getattr(native, "color_primaries", 2) == 9:  # BT.2020 primaries: nobody encodes those with an older matrix
+    if getattr(native, "color_primaries", 2) == PRIMARIES_2020:  # nobody encodes those with an older matrix
         return 9
     return 1 if native.width >= 1280 or native.height > 576 else 6
 
 
 @lru_cache(maxsize=64)
-def _coding(space: int, full: bool, depth: int, components: int, is_pq: bool) -> Coding:
+def _coding(space: int, full: bool, depth: int, components: int, is_pq: bool, wide: bool) -> Coding:
     maximum = (1 << depth) - 1
     unit = 1 << (depth - 8)
     if full or space == SPACE_RGB:
@@ -99,6 +105,8 @@ def _coding(space: int, full: bool, depth: int, components: int, is_pq: bool) ->
         scale, offset = np.full(3, luma_span), np.zeros(3)
     else:
         linear = _yuv_from_rgb(space)
+    if wide:
+        linear = linear @ _709_TO_2020
     if components == 1:  # gray is luma alone
         linear, scale, offset = linear[:1], scale[:1], offset[:1]
         to_linear: FloatArray = np.ones((3, 1))
