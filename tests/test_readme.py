@@ -16,12 +16,13 @@ from vidunmask.pipelines import cli, commands, options
 from vidunmask.pipelines.commands import remove
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", ROOT / "training" / "README.md")}
+README = PAGES[ROOT / "README.md"]
 SHIPPED = {"compact-segmenter", "compact-inpainter"} <= set(weights.available())
 
 
 def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    return [block for page in PAGES.values() for block in re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)]
 
 
 def shown_commands():
@@ -94,7 +95,7 @@ def training_commands():
     """The README's calls of training programs: options of the program, after those of torchrun where it starts it."""
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     started = [re.sub(r"^torchrun .* -m -- ", "python -m ", line) for line in lines]
-    return [line for line in started if line.startswith("python -m vidunmask.training.")]
+    return sorted({line for line in started if line.startswith("python -m vidunmask.training.")})
 
 
 @pytest.mark.parametrize("command", training_commands())
@@ -110,8 +111,9 @@ def test_every_training_command_of_the_readme_has_the_options_it_shows(command, 
         assert f"{flag} " in shown, flag
 
 
-def test_links_and_pictures_of_the_readme_exist():
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_pictures_of_the_readme_exist(page):
+    targets = re.findall(r"\]\(([^)#]+)\)", PAGES[page])
     assert len(targets) >= 3
     for target in targets:
-        assert (ROOT / target).exists(), target
+        assert (page.parent / target).exists(), target
