@@ -32,7 +32,7 @@ _709_TO_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coding:
-    """The affine maps between the stored codes of a frame and R'G'B' in 0..1, of BT.709's primaries where the frame has wider."""
+    """The affine maps between the stored codes of a frame and R'G'B' in 0..1; that of BT.2020 is in BT.709's colours."""
 
     to_rgb: FloatArray  # (3, 4) or (3, 2) for gray: codes and a one to RGB
     from_rgb: FloatArray  # (3, 4) or (1, 4): RGB and a one to codes
