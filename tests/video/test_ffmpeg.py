@@ -98,6 +98,15 @@ def test_sound_that_webm_cannot_hold_becomes_opus(film, tmp_path):
     assert [stream.codec for stream in like.streams if stream.kind == "audio"] == ["opus"]
 
 
+def test_sound_of_an_unknown_kind_is_left_out_and_the_rest_converted(film, tmp_path):
+    """As the spatial track of iPhones, which Apple alone decodes."""
+    (tmp_path / "in.mkv").write_bytes(film.read_bytes().replace(b"A_PCM/INT", b"A_???/INT"))
+    like, converted, left_out = ffmpeg.convert_streams(info_of(tmp_path / "in.mkv"), tmp_path / "out.mp4", tmp_path)
+    assert [stream.kind for stream in like.streams] == ["video", "subtitle", "subtitle"]
+    assert len(converted) == 2
+    assert "stream 1 (audio unknown codec) was left out" in left_out[0]
+
+
 def test_a_failing_ffmpeg_is_an_input_error_with_its_reason(film, tmp_path, monkeypatch):
     info = info_of(film)
     monkeypatch.setitem(ffmpeg._SUBTITLES, "mp4", "no_such_encoder")

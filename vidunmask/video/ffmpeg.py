@@ -66,7 +66,7 @@ def _plan(info: VideoInfo, container: str) -> tuple[list[tuple[StreamInfo, str]]
             reason = refusal(container, stream)
             if reason is None:
                 keep.append((known, "copy"))
-            elif known.kind == "audio":
+            elif known.kind == "audio" and stream.codec_context is not None:
                 keep.append((known, _SOUND.get(container, "aac")))
             elif known.kind == "subtitle" and _is_text(stream) and container in _SUBTITLES:
                 keep.append((known, _SUBTITLES[container]))
