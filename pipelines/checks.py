@@ -9,6 +9,11 @@ from typing import TextIO
 
 from vidunmask.errors import InputError, OutputError, UsageError
 
+# Of a folder these are taken; a video that is named itself may be called anything.
+VIDEOS = (
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob",
+    ".webm", ".wmv",
+)  # fmt: skip
 # What Pillow both reads and writes without loss of kind, and what a camera or a phone makes.
 PICTURES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Other pictures that people have. FFmpeg takes some of them for videos of one frame, turned and coloured as it likes.
@@ -28,9 +33,19 @@ _OTHER_PICTURES = {
 }
 
 
+def is_video(path: Path) -> bool:
+    """Whether a path is named like a video."""
+    return path.suffix.lower() in VIDEOS
+
+
 def is_picture(path: Path) -> bool:
     """Whether a path is named like a still image."""
     return path.suffix.lower() in PICTURES
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """The files of a folder that are not hidden, by name."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def unreadable_kind(path: Path) -> str | None:

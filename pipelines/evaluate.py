@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm")
 KINDS = ("surgical", "cloth", "n95", "kn95", "scarf")
 _COLUMNS = {
     "psnr": 2, "l1": 4, "ssim": 4, "psnr before": 2, "edited": 3, "mask left": 3, "warp error": 4, "warp error of the truth": 4,
@@ -131,9 +130,9 @@ def _clips(given: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in given:
         checks.readable(path)
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEOS) if path.is_dir() else [path]
+        inside = [p for p in checks.visible_files(path) if checks.is_video(p)] if path.is_dir() else [path]
         if not inside:
-            raise InputError(f"--clips {path}: holds no videos ({', '.join(VIDEOS)})")
+            raise InputError(f"--clips {path}: holds no videos ({', '.join(checks.VIDEOS)})")
         found += inside
     for path in found:  # a bad one is known before the work on the others
         VideoReader(path).close()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from vidunmask.errors import InputError, OutputError, UsageError, VidunmaskError, unforeseen
 from vidunmask.pipelines import checks
-from vidunmask.pipelines.batch.inputs import VIDEOS
 from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.report import Failure, RunReport, Stopwatch, Tally, WarningLog
@@ -59,10 +58,10 @@ def unmask_folder(
     without pictures and OutputError where results exist already, before any work.
     """
     checks.folder(target, source=source)
-    files = sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = checks.visible_files(source)
     pictures = [path for path in files if checks.is_picture(path)]
     strangers = [path for path in files if not checks.is_picture(path)]
-    videos = any(path.suffix.lower() in VIDEOS for path in strangers)
+    videos = any(map(checks.is_video, strangers))
     hint = f"; the videos are done by: vidunmask batch {source} --out {target}" if videos else ""
     if not pictures:
         unreadable = [path for path in strangers if checks.unreadable_kind(path)]

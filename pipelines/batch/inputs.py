@@ -13,11 +13,6 @@ from pathlib import Path, PurePath
 from vidunmask.errors import InputError, UsageError
 from vidunmask.pipelines import checks
 
-VIDEOS = (
-    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob",
-    ".webm", ".wmv",
-)  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -55,7 +50,7 @@ def collect(words: Sequence[str], *, lists: Sequence[str] = (), out: Path) -> tu
             else:
                 strangers[_absolute(item)] = None
     if not found:
-        nothing = f"holds no videos or pictures ({', '.join((*VIDEOS, *checks.PICTURES))})"
+        nothing = f"holds no videos or pictures ({', '.join((*checks.VIDEOS, *checks.PICTURES))})"
         unreadable = checks.left_alone([path for path in strangers if checks.unreadable_kind(path)], what="")
         raise InputError("; ".join([f"{' '.join(words) or ' '.join(lists)}: {nothing}", *unreadable]))
     if all(item.problem for item in found.values()):
@@ -131,7 +126,7 @@ def _of_folder(folder: Path, out: Path) -> Iterator[Found | Path]:
 
 
 def _is_known(path: Path) -> bool:
-    return path.suffix.lower() in VIDEOS or checks.is_picture(path)
+    return checks.is_video(path) or checks.is_picture(path)
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -68,10 +68,12 @@ def test_a_clip_without_a_face_is_left_out_with_a_warning(weights, tmp_path, cap
     clips = tmp_path / "clips"
     clips.mkdir()
     shutil.copy(TRUTH, clips / "face.mp4")
-    write_clip(clips / "empty.mp4", frames=5)
+    write_clip(clips / "empty.MTS", frames=5)
+    (clips / "._face.mp4").write_bytes(b"what macOS leaves beside a file")
+    (clips / "folder.mp4").mkdir()
     given = ["--clips", clips, "--out", tmp_path / "out", "--segmenter", weights.nowhere, "--methods", weights.inpainter]
     assert cli.main(["evaluate", *map(str, given), "--device", "cpu", "--seconds", "0.2"]) == 0
-    assert "empty.mp4: no face found" in capsys.readouterr().err
+    assert "empty.MTS: no face found" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["face.png"]
 
 
