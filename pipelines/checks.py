@@ -11,8 +11,8 @@ from vidunmask.errors import InputError, OutputError, UsageError
 
 # Of a folder these are taken; a video that is named itself may be called anything.
 VIDEOS = (
-    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob",
-    ".webm", ".wmv",
+    ".3gp", ".apng", ".avi", ".dv", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf",
+    ".ogv", ".ts", ".vob", ".webm", ".wmv",
 )  # fmt: skip
 # What Pillow both reads and writes without loss of kind, and what a camera or a phone makes.
 PICTURES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")

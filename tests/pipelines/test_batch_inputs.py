@@ -38,6 +38,13 @@ def test_a_folder_gives_all_videos_and_pictures_in_it_but_hidden_ones_and_result
     assert len(strangers) == 1
 
 
+def test_the_animations_and_tapes_that_the_main_job_takes_are_videos_of_a_folder_too(tree):
+    taken = [f"a/deep/take{suffix}" for suffix in (".GIF", ".apng", ".dv")]
+    for name in taken:
+        (tree / name).write_bytes(b"x")
+    assert found(tree, "a/deep")[0][:3] == taken
+
+
 def test_a_pattern_and_a_file_give_each_file_once(tree):
     assert found(tree, "*/talk.mp4", "a/talk.mp4", "**/*.mkv")[0] == ["a/talk.mp4", "b/talk.mp4", "c d/#1.mkv"]
 
