@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int | None], None]  # frames done, frames expected
+Progress = Callable[[int, int | None], None]  # frames done, frames expected (None: not known)
 
 QUEUE_BYTES = 64 << 20  # of frames between two stages that overlap; 20 frames of 1080p, 5 of 2160p
 SYNTHESIZED = "Faces in this video were synthesized, not recovered: what lay under the masks is not known."
@@ -42,9 +42,10 @@ def unmask(
 ) -> RunReport:
     """Removes the face masks from ``input`` and writes ``output``: a video, a still picture or a folder of pictures each.
 
-    ``progress`` is called with frames done and expected. ``parts`` from `build.build` may be reused over runs with the same
-    networks, one at a time; by default they are made from ``config``. Raises a VidunmaskError and leaves nothing at ``output``
-    where the run cannot be done; in a folder, a picture that cannot be done is reported in ``failures`` instead.
+    ``progress`` is called in this thread with frames done and expected, of a folder with pictures; what it raises ends the run.
+    ``parts`` from `build.build` may be reused over runs with the same networks, one at a time; by default they are made from
+    ``config``. Raises a VidunmaskError and leaves nothing at ``output`` where the run cannot be done; in a folder, a picture that
+    cannot be done is reported in ``failures`` instead. Of runs side by side in one process each report has the warnings of all.
     """
     if input == "" or output == "":  # from a variable that is not set; as a path it would be the current folder
         raise UsageError("an empty name is no file; name input and output")
