@@ -1,12 +1,14 @@
 """Which encoder is chosen, and what it is told."""
 
 from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from tests.video.clips import picture, write_clip
+from tests.video.clips import copy_clip, picture, write_clip
 from vidunmask.errors import DeviceError, UsageError
 from vidunmask.video import encoders
 from vidunmask.video.encoders import configure, plan_encoder
@@ -63,6 +65,24 @@ def test_quality_and_speed_are_told_in_the_encoder_s_own_words(
     plan = plan_encoder(like, ALL, "mp4", codec=codec, crf=23, preset="veryslow")
     assert options.items() <= plan.options.items()
     assert plan.is_hardware == (not codec.startswith("lib"))
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [("mpeg1video", ".mpg"), ("mpeg2video", ".mkv"), ("mpeg4", ".mp4"), ("mjpeg", ".mov"), ("wmv2", ".avi"), ("flv", ".flv")],
+)
+def test_encoders_of_the_mpeg_family_hear_the_quality_that_is_asked_for(tmp_path: Path, codec: str, suffix: str) -> None:
+    """And write the best one by default: their own is 200 kbit/s, whatever the size of the picture."""
+    full = codec == "mjpeg"
+    source = write_clip(
+        tmp_path / "in.mkv", frames=5, size=(96, 128), time_base=Fraction(1, 1000),
+        pix_fmt="yuvj420p" if full else "yuv420p", colour=(2 if full else 1, 1, 1, 1),
+    )  # fmt: skip
+    sizes = []
+    for crf in (None, 2, 20):
+        copy_clip(source, tmp_path / f"{crf}{suffix}", codec=codec, crf=crf)
+        sizes.append((tmp_path / f"{crf}{suffix}").stat().st_size)
+    assert sizes[0] == sizes[1] > sizes[2] + 1000
 
 
 @pytest.mark.parametrize("size", [(270, 480), (240, 320)])

@@ -12,6 +12,11 @@ from vidunmask.errors import UsageError
 
 _HARDWARE = ("_nvenc", "_qsv", "_vaapi", "_videotoolbox", "_amf", "_v4l2m2m", "_mf", "_vulkan", "_mediacodec", "_rkmpp")
 
+# FFmpeg's own encoders of one make (mpegvideo_enc.c), which write 200 kbit/s unless told otherwise.
+_MPEG = (
+    "flv", "h261", "h263", "h263p", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "rv10", "rv20",
+    "wmv1", "wmv2",
+)  # fmt: skip
 _NAMES = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
 
 
@@ -86,9 +91,7 @@ _DIALECTS = {
     ),
     "_videotoolbox": Dialect(19, crf_key="q"),
     "ffv1": Dialect(fixed={"level": "3", "slicecrc": "1"}),
-    "mpeg4": Dialect(2, most=31, crf_key="q"),
-    "mpeg2video": Dialect(2, most=31, crf_key="q"),
-    "mjpeg": Dialect(2, most=31, crf_key="q"),
+    **dict.fromkeys(_MPEG, Dialect(2, most=31, crf_key="qmin")),
 }  # fmt: skip
 
 

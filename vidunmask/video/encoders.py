@@ -64,7 +64,7 @@ class EncoderPlan:
     name: str
     pix_fmt: str
     options: dict[str, str]
-    quality: int | None = None  # for encoders with a fixed quantiser, in QP
+    quality: int | None = None  # for encoders that take a percentage
     flags: int = FRAME_DURATION_FLAG
     warnings: tuple[str, ...] = ()
     tick: Fraction | None = None  # seconds; for encoders that count frames, which come at this distance
@@ -280,8 +280,9 @@ def _plan(
         if not (-12 if name == "libx264" else 0) <= value <= dialect.most:
             raise UsageError(f"--crf {value:g}: {name} takes 0 to {dialect.most}, lower is better")
         if dialect.crf_key == "q":
-            # A percentage in VideoToolbox, where more is better; QP in the MPEG family.
-            quality = round(100 - value * 1.5) if name.endswith("_videotoolbox") else max(1, round(value))
+            quality = round(100 - value * 1.5)  # a percentage in VideoToolbox, where more is better
+        elif dialect.crf_key == "qmin":  # FFmpeg's own way is a number on each frame, which PyAV has not
+            options["qmin"] = options["qmax"] = f"{max(1, round(value))}"
         else:
             options[dialect.crf_key] = f"{value:g}"
             if dialect.crf_key == "qp_i":
