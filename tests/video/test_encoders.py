@@ -11,6 +11,7 @@ import pytest
 from tests.video.clips import copy_clip, picture, write_clip
 from vidunmask.errors import DeviceError, UsageError
 from vidunmask.video import encoders
+from vidunmask.video.dialects import dialect_of
 from vidunmask.video.encoders import configure, plan_encoder
 from vidunmask.video.formats import best_format
 from vidunmask.video.info import VideoInfo
@@ -83,6 +84,11 @@ def test_encoders_of_the_mpeg_family_hear_the_quality_that_is_asked_for(tmp_path
         copy_clip(source, tmp_path / f"{crf}{suffix}", codec=codec, crf=crf)
         sizes.append((tmp_path / f"{crf}{suffix}").stat().st_size)
     assert sizes[0] == sizes[1] > sizes[2] + 1000
+
+
+def test_the_quality_of_apple_s_encoders_is_a_percentage_in_units_of_ffmpeg() -> None:
+    """libavcodec/videotoolboxenc.c divides by FF_QP2LAMBDA, and by 100."""
+    assert dialect_of("hevc_videotoolbox").quality(20) == {"flags": "+qscale", "global_quality": str(70 * 118)}
 
 
 @pytest.mark.parametrize("size", [(270, 480), (240, 320)])

@@ -12,6 +12,7 @@ from vidunmask.errors import UsageError
 
 _HARDWARE = ("_nvenc", "_qsv", "_vaapi", "_videotoolbox", "_amf", "_v4l2m2m", "_mf", "_vulkan", "_mediacodec", "_rkmpp")
 
+_LAMBDA = 118  # FF_QP2LAMBDA
 # FFmpeg's own encoders of one make (mpegvideo_enc.c), which write 200 kbit/s unless told otherwise.
 _MPEG = (
     "flv", "h261", "h263", "h263p", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "rv10", "rv20",
@@ -39,14 +40,22 @@ class Dialect:
     """How an encoder is told quality and speed."""
 
     crf: int | None = None  # the default, chosen to look like the source at arm's length; None: the encoder has no such knob
+    least: int = 0  # x264 goes below zero beyond 8 bits
     most: int = 51
-    crf_key: str = "crf"
+    crf_keys: tuple[str, ...] = ("crf",)
+    is_percentage: bool = False  # of which more is better
     preset: str | None = None
     preset_key: str = "preset"
     presets: dict[str, str] = field(default_factory=dict)  # names to the encoder's own
     own: tuple[str, ...] = ()  # further names, passed as they are
     numbers: tuple[int, int] | None = None  # the first and the last of those that it takes besides
     fixed: dict[str, str] = field(default_factory=dict)
+
+    def quality(self, crf: float) -> dict[str, str]:
+        """The options for a quality between ``least`` and ``most``."""
+        if self.is_percentage:
+            return {"flags": "+qscale", "global_quality": str(_LAMBDA * round(100 - crf * 1.5))}
+        return dict.fromkeys(self.crf_keys, f"{crf:g}")
 
     def speed(self, preset: str, encoder: str) -> str:
         """The word of ``encoder`` for a preset. Raises `UsageError` with those that there are."""
@@ -64,7 +73,7 @@ class Dialect:
 # Defaults measured on 1080p clips at two cores: x264 veryfast 16 gives 48.8 dB luma at twice the speed of fast 17 (50.0 dB) and
 # a smaller file; x265 superfast 18 runs at one and a half times the speed of veryfast.
 _DIALECTS = {
-    "libx264": Dialect(16, preset="veryfast", presets=_X264),
+    "libx264": Dialect(16, least=-12, preset="veryfast", presets=_X264),
     "libx264rgb": Dialect(16, preset="veryfast", presets=_X264),
     # What goes wrong is said by FFmpeg too, x265 itself would write on stderr. Closed captions are kept by x264 unasked.
     "libx265": Dialect(18, preset="superfast", presets=_X264, fixed={"x265-params": "log-level=none", "a53cc": "1"}),
@@ -80,18 +89,19 @@ _DIALECTS = {
         8, most=63, preset="4", preset_key="cpu-used", presets=_VPX, numbers=(-16, 16), fixed={"b": "20M", "deadline": "good"}
     ),
     "_nvenc": Dialect(
-        19, crf_key="cq", preset="p5", presets=_NVENC, own=tuple(f"p{n}" for n in range(1, 8)),
+        19, crf_keys=("cq",), preset="p5", presets=_NVENC, own=tuple(f"p{n}" for n in range(1, 8)),
         fixed={"rc": "vbr", "b": "0", "bf": "3", "b_ref_mode": "0"},
     ),
-    "_qsv": Dialect(19, crf_key="global_quality", preset="medium", presets=_QSV),
-    "_vaapi": Dialect(19, crf_key="qp", fixed={"rc_mode": "CQP"}),
+    "_qsv": Dialect(19, crf_keys=("global_quality",), preset="medium", presets=_QSV),
+    "_vaapi": Dialect(19, crf_keys=("qp",), fixed={"rc_mode": "CQP"}),
     "_amf": Dialect(
-        19, crf_key="qp_i", preset="quality", preset_key="quality", presets=_AMF, own=("speed", "balanced", "quality"),
-        fixed={"rc": "cqp"},
+        19, crf_keys=("qp_i", "qp_p", "qp_b"), preset="quality", preset_key="quality", presets=_AMF,
+        own=("speed", "balanced", "quality"), fixed={"rc": "cqp"},
     ),
-    "_videotoolbox": Dialect(19, crf_key="q"),
+    "_videotoolbox": Dialect(19, is_percentage=True),
     "ffv1": Dialect(fixed={"level": "3", "slicecrc": "1"}),
-    **dict.fromkeys(_MPEG, Dialect(2, most=31, crf_key="qmin")),
+    # FFmpeg's own way is a number on each frame, which PyAV has not.
+    **dict.fromkeys(_MPEG, Dialect(2, least=1, most=31, crf_keys=("qmin", "qmax"))),
 }  # fmt: skip
 
 

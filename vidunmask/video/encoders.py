@@ -64,7 +64,6 @@ class EncoderPlan:
     name: str
     pix_fmt: str
     options: dict[str, str]
-    quality: int | None = None  # for encoders that take a percentage
     flags: int = FRAME_DURATION_FLAG
     warnings: tuple[str, ...] = ()
     tick: Fraction | None = None  # seconds; for encoders that count frames, which come at this distance
@@ -188,8 +187,6 @@ def configure(context: Any, plan: EncoderPlan, like: VideoInfo, time_base: Fract
     if like.interlaced:
         context.field_order = like.field_order
     context.flags |= plan.flags
-    if plan.quality is not None:
-        context.global_quality = plan.quality
     if plan.tag is not None:
         context.codec_tag = plan.tag
     context.options = dict(plan.options)
@@ -272,24 +269,17 @@ def _plan(
         if lost:
             warnings = (f"{name} cannot hold {like.pix_fmt}: {chosen} is written, which loses {lost}",)
     dialect = dialect_of(name)
-    options, quality = dict(dialect.fixed), None
+    options = dict(dialect.fixed)
     value = dialect.crf if crf is None else crf
     if value is not None and dialect.crf is None:
         raise UsageError(f"--crf {value:g}: {name} has no such option, it is lossless or has a fixed quality")
     if value is not None:
-        if not (-12 if name == "libx264" else 0) <= value <= dialect.most:
-            raise UsageError(f"--crf {value:g}: {name} takes 0 to {dialect.most}, lower is better")
-        if dialect.crf_key == "q":
-            quality = round(100 - value * 1.5)  # a percentage in VideoToolbox, where more is better
-        elif dialect.crf_key == "qmin":  # FFmpeg's own way is a number on each frame, which PyAV has not
-            options["qmin"] = options["qmax"] = f"{max(1, round(value))}"
-        else:
-            options[dialect.crf_key] = f"{value:g}"
-            if dialect.crf_key == "qp_i":
-                options["qp_p"] = options["qp_b"] = f"{value:g}"
+        if not dialect.least <= value <= dialect.most:
+            raise UsageError(f"--crf {value:g}: {name} takes {max(0, dialect.least)} to {dialect.most}, lower is better")
+        options |= dialect.quality(value)
     if preset is not None or dialect.preset is not None:
         options[dialect.preset_key] = dialect.speed(preset or dialect.preset or "", name)
-    flags = FRAME_DURATION_FLAG | (2 if quality is not None else 0)  # AV_CODEC_FLAG_QSCALE
+    flags = FRAME_DURATION_FLAG
     if like.interlaced and name in ("libx264", "mpeg2video", "mpeg4", "prores_ks"):
         flags |= _INTERLACED_FLAGS
     if container in _ONLY_ORDERED:
@@ -300,7 +290,7 @@ def _plan(
         options["x264-params"] = "asm=AVX2"
     _add_params(name, options, like)
     tag = "hvc1" if container in _APPLE and av.Codec(name, "w").canonical_name == "hevc" else None
-    return EncoderPlan(name, chosen, options, quality, flags, warnings, _tick(name, like), tag)
+    return EncoderPlan(name, chosen, options, flags, warnings, _tick(name, like), tag)
 
 
 def _tick(name: str, like: VideoInfo) -> Fraction | None:
