@@ -7,7 +7,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from vidunmask.pipelines.options import one_line
+from vidunmask.pipelines.options import one_line, say
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -18,16 +18,19 @@ _GONE = contextlib.suppress(OSError, ValueError)  # a closed pipe, terminal or f
 class ProgressBar:
     """Frames, frames per second and time left, on stderr; one line a half-minute where stderr is no terminal.
 
-    Nothing is shown before the first frame, so that an error before any work stands alone on its line. Where nobody reads
-    stderr any longer the run goes on; its exit code still tells.
+    Nothing is shown before the first frame, so that an error before any work stands alone on its line; a ``quiet`` one shows
+    nothing but what is said. Where nobody reads stderr any longer the run goes on; its exit code still tells.
     """
 
-    def __init__(self, *, unit: str = "frame") -> None:
+    def __init__(self, *, unit: str = "frame", quiet: bool = False) -> None:
         self._unit = unit
+        self._quiet = quiet
         self._bar: tqdm | None = None
 
     def __call__(self, done: int, expected: int | None) -> None:
         """Shows ``done`` of ``expected`` frames; an estimate that turns out too small is raised."""
+        if self._quiet or sys.stderr is None:  # as where whoever started the program has closed it
+            return
         total = None if expected is None else max(expected, done)
         with _GONE:
             if self._bar is None:
@@ -52,12 +55,11 @@ class ProgressBar:
 
     def say(self, message: str) -> None:
         """Prints a line, above the bar where there is one."""
-        message = one_line(message)
+        if self._bar is None:
+            say(message)
+            return
         with _GONE:
-            if self._bar is None:
-                print(message, file=sys.stderr)
-            else:
-                self._bar.write(message, file=sys.stderr)
+            self._bar.write(one_line(message), file=sys.stderr)
 
     def __enter__(self) -> ProgressBar:
         return self

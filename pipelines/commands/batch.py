@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,39 +78,32 @@ def run(arguments: list[str]) -> int:
 
     from vidunmask.pipelines.batch.run import batch
     from vidunmask.pipelines.batch.terms import BatchOptions, Listener
+    from vidunmask.pipelines.progress import ProgressBar
 
     options = BatchOptions(
         lists=tuple(args.lists), jobs=args.jobs, segment_seconds=args.segment_seconds, copy_untouched=args.copy_untouched,
         keep_work=args.keep_work, container=args.container and args.container.lstrip(".").lower(), ray=args.ray,
     )  # fmt: skip
-    with contextlib.ExitStack() as stack:
-        show = say
-        bar = None
-        if not args.quiet and sys.stderr is not None:
-            from vidunmask.pipelines.progress import ProgressBar
+    bar = ProgressBar(quiet=args.quiet)
 
-            bar = stack.enter_context(ProgressBar())
-            show = bar.say
+    class Shown(Listener):
+        def progress(self, done: int, expected: int | None) -> None:
+            bar(done, expected)
 
-        class Shown(Listener):
-            def progress(self, done: int, expected: int | None) -> None:
-                if bar is not None:
-                    bar(done, expected)
+        def finished(self, entry: Entry, number: int, of: int) -> None:
+            if entry.message:
+                bar.say(f"vidunmask: {entry.message}")
+            if not args.quiet:
+                for message in entry.warnings if entry.status != "skipped" else ():
+                    bar.say(f"vidunmask: warning: {entry.input}: {message}")
+                bar.say(f"[{number}/{of}] {entry.output}: {outcome(entry)}")
 
-            def finished(self, entry: Entry, number: int, of: int) -> None:
-                if entry.message:
-                    show(f"vidunmask: {entry.message}")
-                if not args.quiet:
-                    for message in entry.warnings if entry.status != "skipped" else ():
-                        show(f"vidunmask: warning: {entry.input}: {message}")
-                    show(f"[{number}/{of}] {entry.output}: {outcome(entry)}")
+        def note(self, message: str) -> None:
+            if not args.quiet:
+                bar.say(f"vidunmask: {message}")
 
-            def note(self, message: str) -> None:
-                if not args.quiet:
-                    show(f"vidunmask: {message}")
-
-        # Warnings are shown with the name of their file, when it is finished.
-        stack.enter_context(logging_to(show, quiet=not args.verbose, verbose=args.verbose))
+    # Warnings are shown with the name of their file, when it is finished.
+    with bar, logging_to(bar.say, quiet=not args.verbose, verbose=args.verbose):
         report = batch(args.inputs, args.out, config=config, options=options, listener=Shown())
     if not args.quiet:
         for line in table(report):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import sys
 from pathlib import Path
 
 from vidunmask.pipelines.options import EXIT_CODES, Parser, add_chain, add_talk, config_of, given, logging_to, say
@@ -48,19 +46,12 @@ def run(arguments: list[str]) -> int:
     from vidunmask.pipelines import checks
     from vidunmask.pipelines.dump.choice import choose
     from vidunmask.pipelines.dump.run import dump
+    from vidunmask.pipelines.progress import ProgressBar
 
     unasked = args.frames is None and args.time is None
     choice = None if unasked and checks.is_picture(args.input) else choose(args.frames, args.time)
-    with contextlib.ExitStack() as stack:
-        progress = None
-        show = say
-        if not args.quiet and sys.stderr is not None:
-            from vidunmask.pipelines.progress import ProgressBar
-
-            progress = stack.enter_context(ProgressBar())
-            show = progress.say
-        stack.enter_context(logging_to(show, quiet=args.quiet, verbose=args.verbose))
-        report = dump(args.input, args.dir, choice=choice, config=config, progress=progress)
+    with ProgressBar(quiet=args.quiet) as bar, logging_to(bar.say, quiet=args.quiet, verbose=args.verbose):
+        report = dump(args.input, args.dir, choice=choice, config=config, progress=bar)
     if not args.quiet:
         say(f"{report.page}: {report.written} of {report.frames} frames written, on {report.device}")
     return 0

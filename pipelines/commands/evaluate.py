@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
 from pathlib import Path
 
 from vidunmask.errors import UsageError
@@ -79,20 +77,15 @@ def run(arguments: list[str]) -> int:
 
     from vidunmask.pipelines.build import choose_device
     from vidunmask.pipelines.evaluate import evaluate_clips
+    from vidunmask.pipelines.progress import ProgressBar
     from vidunmask.training.evaluate import evaluate_faces
 
-    with contextlib.ExitStack() as stack:
-        progress, show = None, say
-        if not args.quiet and sys.stderr is not None:
-            from vidunmask.pipelines.progress import ProgressBar
-
-            progress = stack.enter_context(ProgressBar(unit="face" if args.clips is None else "frame"))
-            show = progress.say
-        stack.enter_context(logging_to(show, quiet=args.quiet, verbose=args.verbose))
+    bar = ProgressBar(unit="face" if args.clips is None else "frame", quiet=args.quiet)
+    with bar, logging_to(bar.say, quiet=args.quiet, verbose=args.verbose):
         if args.clips is None:
-            text = evaluate_faces(args, device=choose_device(args.device), progress=progress)
+            text = evaluate_faces(args, device=choose_device(args.device), progress=bar)
         else:
-            text = evaluate_clips(args, config=config, progress=progress)
+            text = evaluate_clips(args, config=config, progress=bar)
     if not args.quiet:
         print(text)
         say(f"{args.out}: done")

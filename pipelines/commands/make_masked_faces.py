@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -71,6 +69,7 @@ def run(arguments: list[str]) -> int:
         raise UsageError(f"--export-pictures {args.export_pictures}: must not be negative")
 
     from vidunmask.pipelines import checks
+    from vidunmask.pipelines.progress import ProgressBar
     from vidunmask.training.dataset import build as builder
 
     checks.readable(args.photos)
@@ -86,17 +85,10 @@ def run(arguments: list[str]) -> int:
         limit=args.limit,
     )
     began = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        progress = None
-        show = say
-        if not args.quiet and sys.stderr is not None:
-            from vidunmask.pipelines.progress import ProgressBar
-
-            progress = stack.enter_context(ProgressBar(unit="photo"))
-            show = progress.say
-        stack.enter_context(logging_to(show, quiet=args.quiet, verbose=args.verbose))
+    bar = ProgressBar(unit="photo", quiet=args.quiet)
+    with bar, logging_to(bar.say, quiet=args.quiet, verbose=args.verbose):
         try:
-            built = builder.build(args.photos, args.folder, settings, jobs=args.jobs or os.cpu_count() or 1, progress=progress)
+            built = builder.build(args.photos, args.folder, settings, jobs=args.jobs or os.cpu_count() or 1, progress=bar)
             if args.export_pictures:
                 builder.export_pictures(args.folder, args.export_pictures)
         except BaseException as stopped:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from pathlib import Path
 
 from vidunmask.errors import UsageError
@@ -63,6 +61,7 @@ def run(arguments: list[str]) -> int:
     config = config_of(args)
 
     from vidunmask.pipelines import checks
+    from vidunmask.pipelines.progress import ProgressBar
     from vidunmask.pipelines.remove import unmask
 
     checks.readable(args.input)
@@ -73,16 +72,9 @@ def run(arguments: list[str]) -> int:
     if args.report is not None:
         weights = (config.segmenter, config.inpainter)
         checks.report(args.report, args.input, args.output, overwrite=config.overwrite, weights=weights)
-    with contextlib.ExitStack() as stack:
-        progress = None
-        show = say
-        if not args.quiet and sys.stderr is not None:
-            from vidunmask.pipelines.progress import ProgressBar
-
-            progress = stack.enter_context(ProgressBar(unit="picture" if args.input.is_dir() else "frame"))
-            show = progress.say
-        stack.enter_context(logging_to(show, quiet=args.quiet, verbose=args.verbose))
-        report = unmask(args.input, args.output, config=config, progress=progress)
+    bar = ProgressBar(unit="picture" if args.input.is_dir() else "frame", quiet=args.quiet)
+    with bar, logging_to(bar.say, quiet=args.quiet, verbose=args.verbose):
+        report = unmask(args.input, args.output, config=config, progress=bar)
     if args.report is not None:
         report.write(args.report, overwrite=config.overwrite)
     for failure in report.failures:
