@@ -15,12 +15,11 @@ from vidunmask.training.synthesis.head_surface import HEAD
 from vidunmask.training.synthesis.templates import load_templates
 
 DRAWN = ("surgical", "cloth", "n95", "kn95", "scarf")
-MOUTH = ((-0.44, 1.04, -0.3), (0.0, 0.96, 0.0), (0.44, 1.04, -0.3), (0.0, 1.27, -0.1))
 
 
 def head_landmarks(*, yaw: float = 0.0, roll: float = 0.0, size: int = 256) -> torch.Tensor:
     """(68, 2) landmarks of the mean head, turned to the right of the picture and then clockwise by degrees."""
-    points = torch.tensor(HEAD + MOUTH * 5)
+    points = torch.tensor(HEAD)
     a, b = torch.deg2rad(torch.tensor([yaw, roll]))
     turn = torch.tensor([[a.cos(), 0, a.sin()], [0, 1, 0], [-a.sin(), 0, a.cos()]])
     lean = torch.tensor([[b.cos(), -b.sin(), 0], [b.sin(), b.cos(), 0], [0, 0, 1]])

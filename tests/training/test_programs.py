@@ -155,7 +155,7 @@ def test_turned_faces_come_more_often(pack):
     table = dict(np.load(pack / "faces.npz"))
     turn = np.deg2rad(30)
     head = np.array(HEAD) @ np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]).T
-    table["landmarks"][3, :48] = 64 * head[:, :2] + 140
+    table["landmarks"][3] = 64 * head[:, :2] + 140
     np.savez(pack / "faces.npz", **table)
     faces = open_pack(pack, "train")
     counts = np.bincount(turned_more_often(faces, times=4))

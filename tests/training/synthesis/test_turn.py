@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.training.test_masked_faces import head_landmarks
 from vidunmask import geometry
 from vidunmask.training.pack import STILL, Jitter
 from vidunmask.training.synthesis.head_surface import fit_pose
@@ -44,9 +45,31 @@ def test_the_pose_of_the_turned_landmarks_is_the_turn(faces):
     assert yaw(landmarks)[1] == pytest.approx(-30, abs=6)
 
 
-def test_picture_and_landmarks_turn_alike(faces):
-    picture, landmarks, _ = turned(faces, [25.0, -25.0])
-    for point in (30, 48, 54, 8, 36):  # nose, mouth corners, chin, an eye: the colours there are still those of their places
+def test_a_head_that_looks_aside_already_turns_as_far_and_keeps_its_shape(faces):
+    landmarks = head_landmarks(yaw=20.0, size=SIZE).expand(2, -1, -1)
+    _, points, _ = turned((faces[0], landmarks, faces[2]), [40.0, 55.0])
+    assert yaw(points).tolist() == pytest.approx([60, 75], abs=2)
+    pose = fit_pose(points)
+    assert (pose.residual.norm(dim=2) / pose.scale[:, None]).max() < 0.05  # eye distances: nose and jaw as deep as they are
+
+
+def test_nothing_of_the_cheek_that_turns_away_is_left_along_the_outline(faces):
+    landmarks = head_landmarks(size=SIZE).expand(2, -1, -1)
+    image, (x, across) = torch.zeros_like(faces[0]), (landmarks[0, 30, 0], torch.arange(SIZE))
+    image[:, 0, :, across <= x] = 1  # red is the side that is seen, green the one that is not, blue the ground
+    image[:, 1, :, (across > x + 6) & (across < landmarks[0, 16, 0])] = 1
+    image[:, 2, :, across >= landmarks[0, 16, 0]] = 1
+    picture, points, _ = turned((image, landmarks, faces[2]), [80.0, 80.0])
+    face = picture[:, :, int(points[0, 28, 1]) : int(points[0, 57, 1])]
+    assert face[:, 0].mean() > 0.3
+    assert face[:, 2].mean() > 0.1
+    assert face[:, 1].mean() < 0.004  # half a pixel a row
+
+
+@pytest.mark.parametrize(("degrees", "points"), [(25.0, (30, 48, 54, 8, 36)), (60.0, (31, 48, 49, 36, 39))])
+def test_picture_and_landmarks_turn_alike(faces, degrees, points):
+    picture, landmarks, _ = turned(faces, [degrees, -degrees])
+    for point in points:  # of nose, mouth, chin and eye: the colours there are still those of their places
         x, y = landmarks[0, point].round().long()
         was = faces[1][0, point] / (SIZE - 1)
         assert picture[0, 0, y, x] == pytest.approx(float(was[0]), abs=0.06)
