@@ -149,6 +149,18 @@ def test_a_file_is_played_at_its_own_pace_and_again_with_loop(tmp_path, monkeypa
     assert all(a.pts < b.pts for a, b in pairwise(looped))
 
 
+def test_times_that_begin_late_are_not_waited_for_when_a_file_is_played_again(tmp_path, monkeypatch):
+    """As in MPEG-TS, whose times go on from those of the broadcast that it was cut from."""
+    path = write_clip(tmp_path / "a.mp4", time_base=Fraction(1, 10), pts=[3000, 3001, 3002], frames=3)
+    clock = Clock()
+    monkeypatch.setattr(live, "time", clock)
+    monkeypatch.setattr(live_files, "time", clock)
+    with open_source(str(path), loop=True) as source:
+        source._stopped = clock
+        times = [float(frame.time) for frame, _ in zip(source, range(9), strict=False)]
+    assert max(np.diff(times)) < 0.2
+
+
 def test_a_file_that_is_played_again_leaves_no_picture_behind(tmp_path):
     """Not even until Python's collector of cycles comes by, which is minutes in live mode."""
     path = write_clip(tmp_path / "a.mp4", frames=2)

@@ -40,15 +40,16 @@ class FileSource(LiveSource):
         return self._play(reader)
 
     def _play(self, reader: VideoReader) -> Iterator[Captured]:
-        began: float | None = None  # the clock when pts 0 was due
+        began: float | None = None  # the clock when the first picture of this turn was due
         while True:
-            last = 0.0
+            start, last = None, 0.0
             with reader:
                 for frame in reader:
-                    at = float(frame.time)
+                    start = frame.time if start is None else start
+                    at = float(frame.time - start)
                     if began is None:
                         yield time.monotonic(), frame.native
-                        began = time.monotonic() - at  # the clock runs from when the second picture is asked for
+                        began = time.monotonic()  # the clock runs from when the second picture is asked for
                         continue
                     # a machine that slept, or is far too slow to decode, goes on from where it is
                     began = max(began, time.monotonic() - at - JUMP)
