@@ -36,7 +36,7 @@ _ALIASES = {
     "vp8": "libvpx",
     "prores": "prores_ks",
 }
-_FAMILY = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "vp8": "libvpx"}
+FAMILY = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9", "vp8": "libvpx"}
 # Tried in this order where the family's own encoder cannot hold the picture (odd sizes, 12 bits, RGB) or the container that
 # codec.
 _FALLBACKS = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1", "libvpx")
@@ -140,7 +140,7 @@ def _plan_named(
 
 def _choose(like: VideoInfo, supported: set[str], container: str, pix_fmt: str | None) -> EncoderPlan:
     """The plan for the encoder of the input's family, or for the first that holds the picture as it is, or with a loss."""
-    family = _FAMILY.get(like.codec, animations.ENCODERS.get(container, "libx264"))
+    family = FAMILY.get(like.codec, animations.ENCODERS.get(container, "libx264"))
     names = dict.fromkeys((family, *_FALLBACKS, animations.ENCODERS.get(container, family)))
     candidates = [name for name in names if name in av.codecs_available and _holds(name, supported)]
     own = _ALIASES.get(like.codec, like.codec)
@@ -233,7 +233,7 @@ def _noting(plan: EncoderPlan, family: str, like: VideoInfo, supported: set[str]
     """The plan with a word on what differs from the input, unless a loss said it already."""
     notes = []
     codec = av.Codec(plan.name, "w").canonical_name
-    if codec != like.codec and like.codec not in _FAMILY:
+    if codec != like.codec and like.codec not in FAMILY:
         own = _ALIASES.get(like.codec, like.codec)
         keeps = own in av.codecs_available and _is_encoder(own) and _holds(own, supported)
         notes.append(f"the video was {like.codec} and becomes {codec}{f'; --codec {own} keeps it' if keeps else ''}")

@@ -402,7 +402,7 @@ def _is_url(path: str | Path) -> bool:
 
 def _main_video(container: av.container.InputContainer, path: str) -> Any:
     """The video stream that a player would show: the default one, or else the largest; cover art does not count."""
-    real = [stream for stream in container.streams.video if not int(stream.disposition) & _ATTACHED_PICTURE]
+    real = [stream for stream in container.streams.video if not is_cover(stream)]
     if not real:
         kinds = sorted({"cover art" if stream.type == "video" else stream.type for stream in container.streams})
         raise InputError(f"{path}: holds no video stream, only {', '.join(kinds) or 'nothing'}")
@@ -423,11 +423,14 @@ def _decoder_with_alpha(stream: Any, threads: int) -> Any | None:
     return decoder
 
 
+def is_cover(stream: Any) -> bool:
+    """Whether a stream is a picture attached to the file, not a video."""
+    return stream.type == "video" and bool(int(stream.disposition) & _ATTACHED_PICTURE)
+
+
 def _stream_info(stream: Any) -> StreamInfo:
-    return StreamInfo(
-        stream.index, stream.type or "unknown", _codec(stream), stream.metadata.get("language"),
-        bool(int(stream.disposition) & _ATTACHED_PICTURE),
-    )  # fmt: skip
+    language = stream.metadata.get("language")
+    return StreamInfo(stream.index, stream.type or "unknown", _codec(stream), language, is_cover(stream))
 
 
 def _codec(stream: Any) -> str:

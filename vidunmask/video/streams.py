@@ -21,15 +21,14 @@ from av.stream import Discard
 
 from vidunmask.video import credentials
 from vidunmask.video.info import VideoInfo
-from vidunmask.video.reader import is_set_back, open_input
+from vidunmask.video.reader import is_cover, is_set_back, open_input
 from vidunmask.video.services import services_of
 
-_ATTACHED_PICTURE = 1 << 10
 _TS_NONSTRICT = 1 << 17  # AVFMT_TS_NONSTRICT
 _PATIENCE = 10  # seconds by which streams of a file may lag behind each other
 _AWAITED, _HELD = 64, 1024  # packets of a video, and of all streams, that are read ahead to find its first decoding time
 _NOTICED = Fraction(45, 1000)  # seconds by which sound comes early before people notice (ITU-R BT.1359)
-_EDIT_LISTS = {"mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v"}  # muxers that can say from when on a stream is shown
+QUICKTIME = ("mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v")  # muxers that can say from when on a stream is shown
 # Written by the muxer itself, or true of the input file only.
 _CONTAINER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
 _STREAM_KEYS = {"encoder", "duration", "vendor_id", "bps", "number_of_frames", "number_of_bytes"}
@@ -115,13 +114,13 @@ class StreamCopier:
         if reason is not None:
             self._warnings.append(f"{name} was left out: a {self._output.format.name} file cannot hold it ({reason})")
             return None
-        if _is_cover(stream) and self._output.format.name == "matroska":
+        if is_cover(stream) and self._output.format.name == "matroska":
             self._add_as_attachment(stream, name)
             return None
         target = _add_like(self._output, stream)
         target.metadata.update(stream_metadata(stream.metadata, self._output.format.name))
         target.disposition = int(stream.disposition)
-        if stream.type == "video" and not _is_cover(stream):
+        if stream.type == "video" and not is_cover(stream):
             self._warnings.append(f"{name} is a second video; it was copied as it is, masks and all")
         return target
 
@@ -200,7 +199,7 @@ class StreamCopier:
         stream = packet.stream
         # Of a fragmented file, whose index counts no frames, FFmpeg takes sound to be hidden that is not.
         hidden = bool(packet.is_discard) and (stream.type == "video" or stream.frames > 0)
-        if self._output.format.name in _EDIT_LISTS:  # which hides what comes before the first that is shown, no later one
+        if self._output.format.name in QUICKTIME:  # which hides what comes before the first that is shown, no later one
             if not hidden:
                 self._shown.add(stream.index)
             return hidden and stream.index in self._shown and stream.type != "video"
@@ -397,10 +396,6 @@ def refusal(container: str, stream: Any) -> str | None:
     except (FFmpegError, OSError, ValueError, TypeError) as error:
         return getattr(error, "strerror", None) or str(error).split(":")[0]
     return "nothing would say what it is" if _UNDESCRIBED in written.getvalue() else None
-
-
-def _is_cover(stream: Any) -> bool:
-    return stream.type == "video" and bool(int(stream.disposition) & _ATTACHED_PICTURE)
 
 
 def _first_packet(path: str, stream_index: int) -> bytes | None:

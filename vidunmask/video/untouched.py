@@ -19,7 +19,7 @@ from av.error import FFmpegError
 
 from vidunmask.errors import OutputError
 from vidunmask.video import units
-from vidunmask.video.encoders import EncoderPlan
+from vidunmask.video.encoders import FAMILY, EncoderPlan
 from vidunmask.video.formats import component_views, layout_of
 from vidunmask.video.index import FrameIndex
 from vidunmask.video.info import VideoInfo
@@ -27,7 +27,6 @@ from vidunmask.video.packets import EncodedPacket
 from vidunmask.video.reader import VideoReader, open_input, packets_of
 
 _CONTAINERS = ("mp4", "mov", "ipod", "matroska")  # those that hold parameter sets of both, in the header or between frames
-_ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 class CannotCopyError(OutputError):
@@ -67,8 +66,8 @@ def plan_copying(info: VideoInfo, index: FrameIndex, plan: EncoderPlan, containe
         (info.interlaced, "it is interlaced"),
         (plan.pix_fmt != info.pix_fmt, f"the output has another pixel format ({plan.pix_fmt}, not {info.pix_fmt})"),
         (plan.is_hardware, f"{plan.name} gives no say in its headers"),
-        (info.codec not in _ENCODERS, f"only {known} can be joined to new parts, not {info.codec}"),
-        (plan.name != _ENCODERS.get(info.codec), f"the output is encoded by {plan.name}"),
+        (info.codec not in FAMILY, f"only {known} can be joined to new parts, not {info.codec}"),
+        (plan.name != FAMILY.get(info.codec), f"the output is encoded by {plan.name}"),
     )
     if info.codec in ("vp8", "vp9"):
         return Copying(plan, index.clean)

@@ -20,7 +20,7 @@ from vidunmask.video.animations import loop_options, palettised
 from vidunmask.video.encoders import EncoderPlan, colour_of, configure, plan_encoder
 from vidunmask.video.info import Colour, VideoInfo
 from vidunmask.video.reader import ffmpeg_name
-from vidunmask.video.streams import StreamCopier, clean_metadata, stream_metadata
+from vidunmask.video.streams import QUICKTIME, StreamCopier, clean_metadata, stream_metadata
 from vidunmask.video.verify import Expected, count_stream_tags, verify
 
 _DEFAULT = 1  # AV_DISPOSITION_DEFAULT
@@ -30,7 +30,6 @@ _MORE_CODECS = {
     "mpeg": {"mpeg1video", "mpeg2video"},
     "mxf": {"h264", "prores", "dnxhd"},
 }
-_QUICKTIME = ("mp4", "mov", "ipod", "3gp", "3g2", "ismv", "f4v")
 # What the mp4 muxer writes as iTunes tags; anything else it drops unless all tags are written the QuickTime way.
 _ITUNES_KEYS = {
     "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping", "lyrics",
@@ -115,7 +114,7 @@ class VideoWriter:
     def _begin_at(self, pts: int) -> None:
         """Sets, by the first pts, what is added to all."""
         assert self._copier is not None
-        if self._expected.count == 0 and ((pts < 0 and self._format in _QUICKTIME) or (pts != 0 and self._format == "avi")):
+        if self._expected.count == 0 and ((pts < 0 and self._format in QUICKTIME) or (pts != 0 and self._format == "avi")):
             # Players hide what lies before zero in QuickTime's containers; sound may, it is the encoder's run-up. AVI begins
             # with its first frame, whenever that is: a later start would become a gap behind it.
             self._shift = -pts
@@ -160,7 +159,7 @@ class VideoWriter:
     def _container_options(self, tags: dict[str, str]) -> dict[str, str]:
         if self._format == "avi":
             return {"avoid_negative_ts": "disabled"}  # of sound; the picture would move with it, its first frame would not
-        if self._format not in _QUICKTIME:
+        if self._format not in QUICKTIME:
             return loop_options(self._like.path, self._format)
         flags = ["+faststart"] if self._faststart else []
         others = [key for key in tags if key.lower() not in _ITUNES_KEYS]
