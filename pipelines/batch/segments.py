@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from vidunmask.errors import OutputError
 from vidunmask.pipelines.batch.seams import Decision, FaceAt, face_at, is_worn
 from vidunmask.pipelines.build import Parts
 from vidunmask.pipelines.config import Config
-from vidunmask.pipelines.remove import edited_frames, stage_seconds
+from vidunmask.pipelines.remove import edited_frames
 from vidunmask.pipelines.report import Stopwatch, Tally, TrackReport, WarningLog
 from vidunmask.types import Fill, FrameFaces
 
@@ -121,10 +121,7 @@ class Outcome:
     handover: tuple[FaceAt, ...]  # faces before the next segment begins to run in
     decisions: tuple[Decision, ...]  # about the frames of its run-in
     seconds: float
-    stages: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    device: str = ""
-    precision: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Outcome | None:
@@ -182,28 +179,25 @@ def run_segment(task: SegmentTask, parts: Parts, progress: Progress | None = Non
     from vidunmask.video.packets import PacketWriter
     from vidunmask.video.spans import SpanReader
 
-    segment, watch, tally = task.segment, Stopwatch(), _SegmentTally(task)
-    before = dict(parts.unmasker.seconds)
+    segment, tally = task.segment, _SegmentTally(task)
     delivered, began = 0, time.perf_counter()
     with WarningLog.collecting() as warnings:
         with SpanReader(task.source, task.span) as reader, PacketWriter(task.packets) as store:
             encoder = SegmentEncoder(reader.info, task.plan, task.container)
             known = [face.known(task.decisions) for face in task.known]
-            with closing(edited_frames(reader, parts, task.config, watch, tally, known=known)) as frames:
+            with closing(edited_frames(reader, parts, task.config, Stopwatch(), tally, known=known)) as frames:
                 for frame in frames:
                     if frame.index < segment.begin:
                         continue
-                    with watch.timing("encode"):
-                        for packet in encoder.encode(frame, key=frame.index in task.keys):
-                            store.write(packet)
+                    for packet in encoder.encode(frame, key=frame.index in task.keys):
+                        store.write(packet)
                     delivered += 1
                     if progress is not None:
                         progress(delivered)
                     if frame.index == segment.end - 1:
                         break
-            with watch.timing("encode"):
-                for packet in encoder.flush():
-                    store.write(packet)
+            for packet in encoder.flush():
+                store.write(packet)
             summary = store.summary
             if not summary.count == delivered == segment.end - segment.begin:
                 raise OutputError(f"{task.source}: {delivered} frames of a segment became {summary.count} packets")
@@ -221,10 +215,7 @@ def run_segment(task: SegmentTask, parts: Parts, progress: Progress | None = Non
             handover=tally.at.get(task.hand_over, ()) if task.hand_over is not None else (),
             decisions=tuple(tally.decisions),
             seconds=round(time.perf_counter() - began, 3),
-            stages={name: round(spent, 3) for name, spent in stage_seconds(watch, parts, before).items()},
             warnings=tuple(dict.fromkeys([*warnings.messages, *reader.warnings])),
-            device=parts.device,
-            precision=parts.precision,
         )
     outcome.write(task.outcome)
     return outcome

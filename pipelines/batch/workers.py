@@ -153,11 +153,6 @@ class Processes:
     def room(self) -> int:
         return sum(worker.key is None for worker in self._workers)
 
-    @property
-    def pids(self) -> list[int]:
-        """The processes' numbers."""
-        return [worker.process.pid for worker in self._workers]
-
     def submit(self, key: int, task: Task) -> None:
         worker = next(worker for worker in self._workers if worker.key is None)
         worker.key = key
