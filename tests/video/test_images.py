@@ -99,6 +99,20 @@ def test_an_upright_crop_of_a_turned_picture_lands_where_it_was_seen(tmp_path: P
     assert np.abs(upright[8:28, 12:32].astype(int) - 40).max() <= 1
 
 
+@pytest.mark.parametrize("before", ["jpg", "png", "webp", "avif", "tif"])
+@pytest.mark.parametrize("after", ["jpg", "png", "webp", "avif", "tif"])
+def test_exif_and_the_way_up_go_from_every_format_into_every_other(tmp_path: Path, before: str, after: str) -> None:
+    exif = Image.Exif()
+    exif[tiff_tags.ORIENTATION], exif[271] = 6, "Camera"
+    Image.fromarray(picture(48, 64)).save(tmp_path / f"in.{before}", exif=exif)
+    _edit(tmp_path / f"in.{before}", tmp_path / f"out.{after}")
+    with Image.open(tmp_path / f"out.{after}") as image:
+        assert image.getexif()[271] == "Camera"
+        upright = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    expected = np.rot90(picture(48, 64), -1)
+    assert np.abs(upright[40:].astype(int) - expected[40:]).mean() < 8
+
+
 def test_png_text_and_gamma_survive(tmp_path: Path) -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text("Author", "somebody")

@@ -302,7 +302,9 @@ def _settings(image: Image.Image, data: bytes) -> dict[str, Any]:
             settings["quality"] = 95
         return settings  # its tags are EXIF already
     if image.getexif() or info.get("exif"):
-        settings["exif"] = tiff_tags.without_thumbnail(info.get("exif") or image.getexif().tobytes())
+        exif = info.get("exif") or image.getexif().tobytes()
+        # Of a WebP it comes without its head, and Pillow writes it so into a JPEG, where nothing finds it.
+        settings["exif"] = tiff_tags.without_thumbnail(tiff_tags.EXIF_MAGIC + exif.removeprefix(tiff_tags.EXIF_MAGIC))
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         settings["qtables"] = image.quantization
         sampling = JpegImagePlugin.get_sampling(image)
