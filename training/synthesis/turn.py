@@ -31,6 +31,7 @@ ANGLES = (12.0, 80.0)  # degrees to turn by
 MOST = 88.0  # degrees of the turned head
 PROFILE = (55.0, 75.0)  # degrees of the head over which alignment as a profile takes over
 _SWAY = 2.0  # times as much jitter in profile
+_TEAR = 0.1  # of half the photo's side: what lies side by side and came from further apart lies on an outline
 _SIGMA = 0.22  # eye distances over which the depth of a point reaches
 _EASE = 0.1  # how far the surface may pass beside a point, for the sake of its neighbours
 # Points of FaceMesh v2 between those of `HEAD`, where without them the surface was wrong most: wings of the nose, cheeks.
@@ -119,6 +120,9 @@ def turn(
     grid = _behind(grid, seen, source * (2 / (size - 1)) - 1)
     inside = (grid.abs() <= 1).all(-1)[:, None] & drawn
     picture = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    reach = F.max_pool2d(torch.cat([grid, -grid], 3).permute(0, 3, 1, 2), 3, 1, 1)
+    outline = (reach[:, :2] + reach[:, 2:]).amax(1, keepdim=True) > _TEAR
+    picture = torch.where(outline, F.avg_pool2d(picture, 3, 1, 1, count_include_pad=False), picture)
     known = F.grid_sample(valid, grid, mode="nearest", padding_mode="zeros", align_corners=True) * inside
     return picture, points, known
 
@@ -181,8 +185,13 @@ def _behind(grid: Tensor, seen: Tensor, source: Tensor) -> Tensor:
     column = torch.arange(count, device=seen.device)
     right = torch.where(seen, column, count - 1).flip(2).cummin(2).values.flip(2)
     outer = torch.where(column < count // 2, torch.where(seen, column, 0).cummax(2).values, right)
-    place = source.gather(2, outer[..., None].expand_as(source)).permute(0, 3, 1, 2)
-    return F.grid_sample(place, grid, mode="bilinear", padding_mode="border", align_corners=True).permute(0, 2, 3, 1)
+    place = torch.cat([source.gather(2, outer[..., None].expand_as(source)), (outer != column)[..., None].to(source)], 3)
+    between, near = (
+        F.grid_sample(place.permute(0, 3, 1, 2), grid, mode=mode, padding_mode="border", align_corners=True)
+        for mode in ("bilinear", "nearest")
+    )
+    torn = (between[:, 2:] > 0) & ((between - near)[:, :2].abs().amax(1, keepdim=True) > _TEAR)
+    return torch.where(torn, near, between)[:, :2].permute(0, 2, 3, 1)  # on one side of the outline or the other
 
 
 def _lifted(pixels: Tensor, z: Tensor, pose: Pose) -> Tensor:
