@@ -101,13 +101,19 @@ def test_an_upright_crop_of_a_turned_picture_lands_where_it_was_seen(tmp_path: P
 
 @pytest.mark.parametrize("before", ["jpg", "png", "webp", "avif", "tif"])
 @pytest.mark.parametrize("after", ["jpg", "png", "webp", "avif", "tif"])
-def test_exif_and_the_way_up_go_from_every_format_into_every_other(tmp_path: Path, before: str, after: str) -> None:
-    exif = Image.Exif()
-    exif[tiff_tags.ORIENTATION], exif[271] = 6, "Camera"
-    Image.fromarray(picture(48, 64)).save(tmp_path / f"in.{before}", exif=exif)
+def test_what_a_picture_says_of_itself_goes_from_every_format_into_every_other(tmp_path: Path, before: str, after: str) -> None:
+    exif, chunks, profile = Image.Exif(), PngImagePlugin.PngInfo(), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    exif[tiff_tags.ORIENTATION], exif[271], xmp = 6, "Camera", b'<x:xmpmeta xmlns:x="adobe:ns:meta/">said</x:xmpmeta>'
+    chunks.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    said = {"png": {"exif": exif, "pnginfo": chunks}, "tif": {"tiffinfo": {**exif, tiff_tags.XMP: xmp}}}
+    plain = {"exif": exif, "xmp": xmp}
+    image = Image.fromarray(picture(48, 64))
+    image.save(tmp_path / f"in.{before}", icc_profile=profile.tobytes(), **said.get(before, plain))
     _edit(tmp_path / f"in.{before}", tmp_path / f"out.{after}")
     with Image.open(tmp_path / f"out.{after}") as image:
         assert image.getexif()[271] == "Camera"
+        assert image.info["icc_profile"] == profile.tobytes()
+        assert image.info["xmp"] == xmp
         upright = np.array(ImageOps.exif_transpose(image).convert("RGB"))
     expected = np.rot90(picture(48, 64), -1)
     assert np.abs(upright[40:].astype(int) - expected[40:]).mean() < 8

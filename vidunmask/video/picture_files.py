@@ -130,7 +130,7 @@ def _clean_xmp(data: bytes) -> bytes:
     language, key, text = data[head:].split(b"\0", 2)
     if data[head - 2]:
         text = zlib.decompress(text)
-    return chunk(b"iTXt", b"\0".join([_XMP_KEY + b"\0" + language, key, without_pictures(text)]))
+    return chunk(b"iTXt", b"\0".join([_XMP_KEY + b"\0\0" + language, key, without_pictures(text)]))
 
 
 def holds_text(source: Iterable[tuple[bytes, bytes]]) -> bool:
