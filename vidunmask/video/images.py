@@ -244,9 +244,9 @@ def _warn_of_losses(like: Picture, kind: str, settings: dict[str, Any], metadata
 def _split(path: Path, image: Image.Image, profile: bytes | None) -> tuple[SampleArray, SampleArray | None]:
     """Colour (h, w, 3) or (h, w), 8 or 16 bits, and alpha (h, w) of a picture of any mode."""
     mode = image.mode
-    if mode in ("I", "F") and image.format != "PNG":
+    if mode in ("I", "F"):
         raise InputError(f"{path}: pictures of 32 bits per sample cannot be edited")
-    if mode.startswith("I;16") or mode == "I":
+    if mode.startswith("I;16"):
         return np.array(image, dtype=np.uint16), None
     if mode in ("L", "1") and "transparency" not in image.info:
         return np.array(image.convert("L")), None
