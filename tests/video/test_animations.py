@@ -42,12 +42,23 @@ def _frames(path: Path) -> list[tuple[Fraction, np.ndarray]]:
     return frames
 
 
+def _pauses(path: Path) -> list[float]:
+    """How long each frame is shown, the last one too, in milliseconds."""
+    with Image.open(path) as image:
+        pauses = []
+        for index in range(5):
+            image.seek(index)
+            pauses.append(image.info["duration"])
+        return pauses
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".apng"])
 @pytest.mark.parametrize("alpha", [False, True])
 def test_frames_times_and_transparency_are_kept(tmp_path: Path, suffix: str, alpha: bool) -> None:
     source = _animation(tmp_path / f"in{suffix}", loop=0, alpha=alpha)
     _, writer = copy_clip(source, tmp_path / f"out{suffix}")
     assert writer.warnings == []
+    assert _pauses(tmp_path / f"out{suffix}") == _pauses(source) == [80, 40, 200, 40, 120]
     for (time, before), (same_time, after) in zip(_frames(source), _frames(tmp_path / f"out{suffix}"), strict=True):
         assert time == same_time
         np.testing.assert_array_equal(before, after)

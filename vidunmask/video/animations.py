@@ -7,6 +7,8 @@ from pathlib import Path
 
 import av
 
+from vidunmask.video.reader import open_input, packets_of
+
 ENCODERS = {"gif": "gif", "apng": "apng"}  # by muxer, and nothing else fits into either
 
 
@@ -46,5 +48,14 @@ def loop_options(path: str, container: str) -> dict[str, str]:
     elif (at := head.find(b"acTL")) > 0:  # PNG specification, section 11.3.6
         plays = int.from_bytes(head[at + 8 : at + 12])
     if container == "apng":
-        return {"plays": str(min(plays, 65535))}
+        return {"plays": str(min(plays, 65535)), **_last_pause(path, head)}
     return {"loop": str(plays - 1 if plays != 1 else -1)} if plays else {"loop": "0"}
+
+
+def _last_pause(path: str, head: bytes) -> dict[str, str]:
+    """The option that tells APNG's muxer how long an animation shows its last frame; of the others the times say it."""
+    if not (head.startswith(b"GIF8") or b"acTL" in head):
+        return {}
+    with open_input(path) as source:
+        *_, last = packets_of(source, 0)
+        return {"final_delay": str((last.duration or 0) * last.time_base)}
