@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from vidunmask.pipelines.batch import seams
 from vidunmask.pipelines.batch.assembly import Parts, assemble
 from vidunmask.pipelines.batch.ledger import Entry
 from vidunmask.pipelines.batch.segments import Outcome, Segment, SegmentTask, divide, tasks
+from vidunmask.pipelines.batch.terms import BatchOptions
 from vidunmask.pipelines.batch.workers import FileTask, Task
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.report import RunReport
@@ -29,20 +30,11 @@ if TYPE_CHECKING:
     from vidunmask.video.untouched import Copying
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How the files of a batch are done, beyond what `Config` says of each."""
-
-    segment_seconds: float = 60.0  # 0: every file in one go
-    copy_untouched: bool = False
-    keep_work: bool = False
-
-
 class Job:
     """The work on one file. ``identity`` is all that decides the result besides file and options (libraries, device)."""
 
     def __init__(
-        self, entry: Entry, *, out: Path, folder: Path, config: Config, manner: Manner, identity: dict[str, Any]
+        self, entry: Entry, *, out: Path, folder: Path, config: Config, options: BatchOptions, identity: dict[str, Any]
     ) -> None:
         self.entry = entry
         self.source = Path(entry.input)
@@ -51,7 +43,7 @@ class Job:
         self.frames_expected: int | None = None
         self.frames_before = 0  # that an earlier run had done
         self._config = config
-        self._manner = manner
+        self._options = options
         self._identity = identity
         self._parts: Parts | None = None
         self._outcomes: dict[int, Outcome] = {}
@@ -136,7 +128,7 @@ class Job:
                 if not entry.owns(self.target):  # what stands there, if anything, is what stood there before
                     entry.status, entry.output_size, entry.output_mtime_ns = before
                 raise
-        if not self._manner.keep_work:
+        if not self._options.keep_work:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _check_source(self) -> None:
@@ -186,9 +178,9 @@ class Job:
             raise UsageError(f"{self.target}: {self.source} is no picture; name a video")
         self.frames_expected = info.frames_estimate
         length = float(info.duration) if info.duration is not None else float("inf")
-        seconds = self._manner.segment_seconds
+        seconds = self._options.segment_seconds
         is_long = 0 < 2 * seconds <= length
-        if not is_long and not self._manner.copy_untouched:
+        if not is_long and not self._options.copy_untouched:
             return None
         c = self._config
         writer = JoinedWriter(
@@ -205,7 +197,7 @@ class Job:
         segments = divide(
             index, seconds=seconds if is_long else float("inf"), time_base=float(info.time_base), every=c.detect_every
         )
-        copying = self._copying(info, index, writer) if self._manner.copy_untouched else None
+        copying = self._copying(info, index, writer) if self._options.copy_untouched else None
         if len(segments) < 2 and copying is None:
             return None
         self.frames_expected = len(index.pts)

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from vidunmask.pipelines.batch import ledger as books
 from vidunmask.pipelines.batch.encoding import check_encoding
 from vidunmask.pipelines.batch.identity import digest_of, identity_of
 from vidunmask.pipelines.batch.inputs import Named, collect, name_outputs
-from vidunmask.pipelines.batch.job import Job, Manner
+from vidunmask.pipelines.batch.job import Job
 from vidunmask.pipelines.batch.ledger import Entry, Ledger, Work
 from vidunmask.pipelines.batch.segments import SegmentTask
 from vidunmask.pipelines.batch.terms import BatchError, BatchOptions, BatchReport, Listener
@@ -88,7 +88,6 @@ class _Batch:
         self._out, self._work, self._book = out, work, book
         self._config, self._options, self._listener, self._identity = config, options, listener, identity
         self._digest = digest_of(config, options, identity)
-        self._manner = Manner(options.segment_seconds, options.copy_untouched, options.keep_work)
         self._named = list(named)
         self._inputs = {os.path.realpath(item.path): item.path for item in named}
         self._entries: list[Entry] = []
@@ -149,17 +148,8 @@ class _Batch:
         same = old is not None and old.same_input(stat, self._digest)
         entry.input_size, entry.input_mtime_ns = stat.st_size, stat.st_mtime_ns
         if old is not None and owned and same and old.status in (books.DONE, books.SKIPPED):
-            for name in (
-                "frames",
-                "frames_edited",
-                "faces",
-                "frames_copied",
-                "segments",
-                "segments_done",
-                "seconds",
-                "warnings",
-            ):
-                setattr(entry, name, getattr(old, name))
+            for each in fields(Entry):
+                setattr(entry, each.name, getattr(old, each.name))
             entry.status = books.SKIPPED
             self._end(entry)
         else:
@@ -181,7 +171,7 @@ class _Batch:
 
     def _begin(self, entry: Entry, may_replace: bool) -> None:
         folder = self._work.of(Path(entry.output))
-        job = Job(entry, out=self._out, folder=folder, config=self._config, manner=self._manner, identity=self._identity)
+        job = Job(entry, out=self._out, folder=folder, config=self._config, options=self._options, identity=self._identity)
         self._may_replace[entry.input] = may_replace
         with self._failing(job):
             todo = job.begin(may_replace=may_replace)

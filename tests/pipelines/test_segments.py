@@ -190,11 +190,17 @@ def test_a_segment_that_runs_in_from_the_start_of_the_video_is_that_of_the_whole
 
 def test_a_segment_that_decides_otherwise_at_its_joint_is_made_again_with_what_was_known(tmp_path):
     """The plan of the work alone, with outcomes made up."""
-    from vidunmask.pipelines.batch.job import Job, Manner
+    from vidunmask.pipelines.batch.job import Job
     from vidunmask.pipelines.batch.ledger import Entry
+    from vidunmask.pipelines.batch.terms import BatchOptions
 
     job = Job(
-        Entry(input="in.mp4", output="out.mp4"), out=tmp_path, folder=tmp_path, config=Config(), manner=Manner(), identity={}
+        Entry(input="in.mp4", output="out.mp4"),
+        out=tmp_path,
+        folder=tmp_path,
+        config=Config(),
+        options=BatchOptions(),
+        identity={},
     )
     segments = divided(1000, range(0, 1000, 50), 10)
     info = SimpleNamespace(path="in.mp4", time_base=1)
