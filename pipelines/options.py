@@ -132,8 +132,8 @@ def say(message: str) -> None:
 
 
 def one_line(text: str) -> str:
-    """The text with line ends and control characters, as names of files may have them, written as Python writes them."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: repr(found[0])[1:-1], text)
+    """The text with what a name may have that is no text (line ends, control characters, bytes) as Python writes it."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda found: repr(found[0])[1:-1], text)
 
 
 class _Lines(logging.Handler):

@@ -591,9 +591,11 @@ def test_the_table_and_the_exit_code_tell_what_became_of_the_files(program, tmp_
     assert table[3].startswith("2 files: 1 done, 1 failed")
 
 
-def test_a_line_break_in_a_name_breaks_no_line_of_the_table():
+def test_a_line_break_in_a_name_breaks_no_line_of_the_table_and_bytes_that_are_no_text_no_column():
     report = BatchReport([Entry(input="/a\nb.mp4", output="a\nb.mp4", status="done")])
     assert [line[:8] for line in table(report)] == ["file    ", "a\\nb.mp4", "1 file: "]
+    report = BatchReport([Entry(input=f"/{name}", output=name, status="done") for name in ("caf\udce9.mp4", "b.mp4")])
+    assert len({line.encode(errors="backslashreplace").index(b" done ") for line in table(report)[1:3]}) == 1
 
 
 def test_no_input_at_all_is_a_usage_error(program, tmp_path):
