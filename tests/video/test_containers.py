@@ -116,6 +116,13 @@ def test_a_container_that_holds_nothing_newer_keeps_the_codec(tmp_path: Path, su
     assert writer.warnings[0] == "libx264 cannot hold 64x48 yuv420p in this container; mpeg2video is used"
 
 
+def test_titles_that_stand_one_behind_the_other_are_at_a_fixed_rate_too(tmp_path: Path) -> None:
+    one = write_clip(tmp_path / "one.vob", frames=30, codec="mpeg2video", time_base=Fraction(1, 25), options={"bf": "2"})
+    (tmp_path / "in.vob").write_bytes(one.read_bytes() * 2)  # each begins its clock anew
+    copy_clip(tmp_path / "in.vob", tmp_path / "out.vob")
+    assert np.diff(times_of(tmp_path / "out.vob")).tolist() == [Fraction(1, 25)] * 59
+
+
 @pytest.mark.parametrize(("suffix", "codec"), [(".mxf", "mpeg2video"), (".dv", "dvvideo")])
 def test_sound_is_kept_where_it_cannot_stand_without_a_video(tmp_path: Path, suffix: str, codec: str) -> None:
     """Their muxers refuse sound alone, and of sound all but PCM at 48 kHz."""

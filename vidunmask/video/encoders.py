@@ -315,7 +315,7 @@ def _tick(name: str, like: VideoInfo) -> Fraction | None:
 
 def _collide(like: VideoInfo, rate: Fraction) -> bool:
     """Whether two frames of a file would get one time in units of ``rate``. Raises `SpanError`."""
-    frames = np.floor(scan(like).pts * float(like.time_base * rate) + 0.5)  # as FFmpeg rounds
+    frames = np.floor(scan(like, unrolled=True).pts * float(like.time_base * rate) + 0.5)  # as FFmpeg rounds
     return bool((np.diff(frames) < 1).any())
 
 

@@ -11,7 +11,7 @@ from av.error import FFmpegError
 
 from vidunmask.errors import InputError
 from vidunmask.video.info import VideoInfo
-from vidunmask.video.reader import is_only_ordered, open_input, packets_of
+from vidunmask.video.reader import is_only_ordered, is_set_back, open_input, packets_of
 
 
 class SpanError(InputError):
@@ -50,9 +50,13 @@ class Span:
     seeks: tuple[int, ...]  # pts of key frames at or before the first, nearest first
 
 
-def scan(info: VideoInfo) -> FrameIndex:
-    """Reads all packets of the stream that is edited. Raises `SpanError` where they do not tell its frames and times."""
+def scan(info: VideoInfo, *, unrolled: bool = False) -> FrameIndex:
+    """Reads all packets of the stream that is edited. Raises `SpanError` where they do not tell its frames and times.
+
+    A clock that is set back on the way goes on where ``unrolled``, about as in `VideoReader`; by such times nothing is found.
+    """
     packets, shown, keys = array("q"), array("b"), array("q")  # their pts; a day of video has millions
+    last, shift = None, 0
     try:
         with open_input(info.path) as container:
             stream = container.streams[info.stream_index]
@@ -63,10 +67,16 @@ def scan(info: VideoInfo) -> FrameIndex:
                     raise SpanError(f"{info.path}: a packet of its video has no time or is damaged")
                 if not packets and not packet.is_keyframe:
                     raise SpanError(f"{info.path}: its video does not begin with a key frame")
-                packets.append(packet.pts)
+                if packet.dts is not None:
+                    if last is not None and is_set_back(info.container, (packet.dts - last) * info.time_base):
+                        if not unrolled:
+                            raise SpanError(f"{info.path}: the clock of its video is set back on the way")
+                        shift += last + (packet.duration or 0) - packet.dts
+                    last = packet.dts
+                packets.append(packet.pts + shift)
                 shown.append(not packet.is_discard)
                 if packet.is_keyframe:
-                    keys.append(packet.pts)
+                    keys.append(packets[-1])
     except (FFmpegError, OSError) as error:
         raise SpanError(f"{info.path}: its packets cannot all be read ({error})") from error
     pts = np.array(packets, np.int64)
