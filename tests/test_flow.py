@@ -22,6 +22,10 @@ def _flow_threads() -> int:
     return sum(thread.name == "vidunmask-flow" for thread in threading.enumerate())
 
 
+def _interrupted() -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.fixture(autouse=True)
 def _no_thread_outlives_a_test() -> Iterator[None]:
     before = _flow_threads()
@@ -244,6 +248,33 @@ def test_an_outlet_that_does_not_end_is_given_up_after_a_while() -> None:
     assert outlet.close(5)
 
 
+def test_an_interrupt_while_an_outlet_finishes_drops_what_waits_and_lets_it_come_to_its_end(monkeypatch) -> None:
+    taken: list[int] = []
+    release, finished = threading.Event(), threading.Event()
+
+    def consume(items: Iterator[int]) -> None:
+        for item in items:
+            taken.append(item)
+            release.wait(5)
+        finished.set()
+
+    outlet: Outlet[int] = Outlet(consume)
+    for item in range(3):
+        outlet.push(item)
+    while not taken:
+        time.sleep(0.001)
+    cancel = outlet._channel.cancel
+    with monkeypatch.context() as patch:
+        patch.setattr(outlet._channel, "end", _interrupted)
+        patch.setattr(outlet._channel, "cancel", lambda: cancel() or release.set())
+        with pytest.raises(KeyboardInterrupt):
+            outlet.close()
+    assert finished.is_set()
+    assert taken == [0]
+    while _flow_threads():
+        time.sleep(0.001)
+
+
 def test_one_job_at_a_time_is_done_beside() -> None:
     beside: Beside[int] = Beside()
     release = threading.Event()
@@ -310,14 +341,11 @@ def test_a_source_that_does_not_answer_is_left_to_itself(monkeypatch, taken) -> 
 
 def test_an_interrupt_ends_the_wait_for_a_job_aside(monkeypatch) -> None:
     monkeypatch.setattr(flow, "_PATIENCE", 0.01)
-    release = threading.Event()
-
-    def job() -> None:
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        release.wait(30)
-
-    with pytest.raises(KeyboardInterrupt):
-        aside(job)
+    begun, release = threading.Event(), threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(flow._Channel, "consume", lambda *_: begun.wait(30) and _interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            aside(lambda: begun.set() or release.wait(30))
     assert _flow_threads() == 1
     release.set()
     while _flow_threads():

@@ -257,6 +257,7 @@ class Outlet(Generic[T]):
     ) -> None:
         self._channel = _Channel[T](max_items, max_bytes)
         self._error: BaseException | None = None
+        self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(consume, tick), name="vidunmask-flow", daemon=True)
         self._thread.start()
 
@@ -267,6 +268,7 @@ class Outlet(Generic[T]):
             self._error = error
         finally:
             self._channel.cancel()
+            self._done.set()
 
     @property
     def dropped(self) -> int:
@@ -279,11 +281,21 @@ class Outlet(Generic[T]):
         self._channel.offer(item)
 
     def close(self, timeout: float | None = None) -> bool:
-        """Lets the consumer finish what waits; False where it has not after ``timeout`` seconds. Raises its error, once."""
-        self._channel.end()
-        self._thread.join(timeout)
+        """Lets the consumer finish what waits; False where it has not after ``timeout`` seconds. Raises its error, once.
+
+        After a Ctrl-C meanwhile what waits is dropped; without ``timeout`` the consumer comes to its end all the same.
+        """
+        try:
+            self._channel.end()
+            if self._done.wait(timeout):
+                self._thread.join()
+        except BaseException:
+            self._channel.cancel()
+            if timeout is None:
+                self._done.wait()
+            raise
         self.check()
-        return not self._thread.is_alive()
+        return self._done.is_set()
 
     def check(self) -> None:
         """Raises the consumer's error, once, where it has failed."""
