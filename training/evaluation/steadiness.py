@@ -14,8 +14,6 @@ _INNER = 6.0  # px inside the mask's edge where the fill's colour is read
 _OUTER = (10.0, 16.0)  # px outside of it where the untouched skin is: the pipeline fills up to 9
 _SPREAD = 8.0  # px over which colours along the edge are averaged
 
-TEMPORAL = ("warp error", "warp error of the truth", "flicker", "flicker of the truth")
-
 
 class Steadiness:
     """Compares each frame of one face with the frames before, as filled and as it truly was; crops (S, S, 3) RGB.
