@@ -52,6 +52,16 @@ def test_a_second_video_keeps_its_times_and_their_order(tmp_path: Path, source: 
     assert not any("damaged" in warning for warning in writer.warnings)
 
 
+@pytest.mark.parametrize(("source", "copied"), [("in.ts", 20), ("in.mp4", 0)])
+def test_a_second_video_goes_into_avi_whole_or_is_left_out(tmp_path: Path, source: str, copied: int) -> None:
+    """H.264 of MP4 has lengths in the place of start codes, which AVI refuses."""
+    path = _with_second_video(tmp_path / source)
+    _, writer = copy_clip(path, tmp_path / "out.avi", **FAST)
+    with open_input(tmp_path / "out.avi") as written:
+        assert len([packet for packet in written.demux() if packet.size and packet.stream.index == 1]) == copied
+    assert any("start codes" in warning for warning in writer.warnings) == (copied == 0)
+
+
 def test_the_edited_video_is_found_again_where_the_first_one_is_another(tmp_path: Path) -> None:
     path = _with_second_video(tmp_path / "in.ts", large_first=False)
     reader, _ = copy_clip(path, tmp_path / "out.mp4", **FAST)

@@ -237,7 +237,7 @@ class StreamCopier:
             if packet.stream.type == "video" and last is not None:
                 packet.dts = min(packet.pts, last + max(1, packet.duration or 0))
         if packet.dts is not None:
-            if last is None and self._output.format.name == "avi" and self._is_before_picture(packet):
+            if last is None and packet.stream.type == "audio" and self._is_before_picture(packet):
                 return
             self._last_dts[index] = packet.dts
             self._push_on(packet)
@@ -248,11 +248,13 @@ class StreamCopier:
             self._refused[index] = self._refused.get(index, 0) + 1
 
     def _is_before_picture(self, packet: Any) -> bool:
-        """Whether the first packet of a stream comes before the picture in an AVI file, whose streams all begin at once."""
+        """Whether the first packet of sound comes before the picture in an AVI file, whose streams all begin at once."""
         late = packet.dts * packet.time_base
+        if self._output.format.name != "avi":
+            return False
         if late > _NOTICED:
             self._warnings.append(
-                f"stream {packet.stream.index} ({packet.stream.type}) starts {float(late) * 1000:.0f} ms too early: "
+                f"stream {packet.stream.index} (audio) starts {float(late) * 1000:.0f} ms too early: "
                 f"streams of an AVI file begin together"
             )
         return late < -(packet.duration or 0) * packet.time_base / 2
@@ -377,6 +379,8 @@ def refusal(container: str, stream: Any) -> str | None:
     codec = context.codec.canonical_name if context is not None else ""
     if container == "mpegts" and codec not in _IN_TRANSPORT_STREAMS.get(stream.type, (codec,)):
         return "it would be data of no known kind"
+    if container == "avi" and codec == "h264" and bytes(context.extradata or b"")[:1] == b"\1":
+        return "its parts have lengths before them instead of start codes"
     try:
         written = io.BytesIO()
         with av.open(written, "w", format=container) as trial:
