@@ -33,6 +33,7 @@ def build(config: Config) -> Parts:
     """Loads the detector and both networks onto the device. Raises DeviceError, UsageError or WeightsError."""
     from vidunmask import detectors
     from vidunmask.networks import weights
+    from vidunmask.networks.layers import fold_norms
     from vidunmask.networks.precision import check_compiler, choose_dtype
     from vidunmask.stages.unmask import Unmasker
 
@@ -44,8 +45,8 @@ def build(config: Config) -> Parts:
         check_compiler(device)
     detector = detectors.create(config.detector, device=device.type, workers=detectors_at_once())
     # The networks stay in float32; autocast decides per operation what runs in less.
-    segmenter = weights.load(config.segmenter, kind="segmenter", device=device)
-    inpainter = weights.load(config.inpainter, kind="inpainter", device=device)
+    segmenter = fold_norms(weights.load(config.segmenter, kind="segmenter", device=device))
+    inpainter = fold_norms(weights.load(config.inpainter, kind="inpainter", device=device))
     unmasker = Unmasker(segmenter, inpainter, device=device, dtype=dtype, batch=config.batch, compile=config.compile)
     cards = [weights.read_card(name) for name in (config.segmenter, config.inpainter)]
     alike = len({card.path.name for card in cards}) < len(cards)

@@ -3,10 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidunmask.networks import weights
-from vidunmask.networks.layers import ChannelSpatialAttention, GatedConv2d, MultiScaleCSAM
+from vidunmask.networks.layers import ChannelSpatialAttention, GatedConv2d, MultiScaleCSAM, fold_norms
 
 
 def parameters(module):
@@ -27,6 +28,16 @@ def test_compact_pair_costs_about_six_gigaflop_a_face():
             module = weights.build(kind, network, weights.presets(kind, network)["compact"])
             module(*(torch.rand(1, c, 256, 256) for c in inputs))
     assert counter.get_total_flops() < 6.3e9
+
+
+@torch.no_grad()
+def test_folded_normalisations_leave_what_the_segmenter_sees_as_it_was():
+    module = weights.load("compact-segmenter", kind="segmenter")
+    image = torch.rand(1, 3, 64, 64)
+    before = module(image)
+    folded = fold_norms(module)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
+    torch.testing.assert_close(folded(image), before, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()

@@ -79,6 +79,13 @@ def test_of_two_files_of_weights_with_one_name_both_are_known(weights, tmp_path)
     assert list(parts.weights) == [str(segmenter), str(inpainter)]
 
 
+def test_networks_that_only_run_have_no_normalisations_of_their_own(weights, monkeypatch):
+    made = []
+    monkeypatch.setattr("vidunmask.stages.unmask.Unmasker", lambda *networks, **options: made.extend(networks))
+    build(Config(device="cpu", precision="float32", segmenter=weights.nowhere, inpainter=weights.inpainter))
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for network in made for part in network.modules())
+
+
 def test_weights_of_the_wrong_kind_are_refused(weights):
     with pytest.raises(WeightsError, match="give one of kind segmenter"):
         build(Config(device="cpu", segmenter=weights.inpainter, inpainter=weights.inpainter))
