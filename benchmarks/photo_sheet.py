@@ -21,7 +21,7 @@ from vidunmask.stages.blend import TemporalBlender
 from vidunmask.stages.crop import crop
 from vidunmask.stages.detect import detect
 from vidunmask.stages.track import Tracker, track
-from vidunmask.stages.unmask import Unmasker, is_large, unmask
+from vidunmask.stages.unmask import Unmasker, probabilities_of, unmask
 from vidunmask.types import ByteArray, FaceCrop, FrameFaces
 from vidunmask.video.images import read_image
 
@@ -33,14 +33,14 @@ def faces(path: Path, parts: object, config: Config) -> Iterator[tuple[ByteArray
     label."""
     unmasker: Unmasker = parts.unmasker  # type: ignore[attr-defined]
     frame = read_image(path).frame
-    seen = detect([frame], parts.detector, every=1)  # type: ignore[attr-defined]
+    seen = detect([frame], parts.detector, every=1, tiles=True)  # type: ignore[attr-defined]
     crops: list[FrameFaces[FaceCrop]] = list(crop(aim(track(seen, Tracker()), unmasker)))
     for item in unmask(crops, unmasker, temporal=False):
         by_track = {face.track_id: face for face in crops[0].faces}
         blender = TemporalBlender(strength=0.0)
         for fill in item.faces:
             picture = by_track[fill.track_id].image
-            probability = unmasker.segment([picture], large=[is_large(fill.frame_to_crop)])[0]
+            probability = probabilities_of([by_track[fill.track_id]], unmasker)[0]
             shown = picture.astype(np.float32)
             shown = shown + (np.array([255, 25, 25]) - shown) * (0.5 * (probability > 0.5))[..., None]
             shown = shown.astype(np.uint8)

@@ -1,5 +1,6 @@
 """What the README shows is run; what it says of the program is compared with the program."""
 
+import ast
 import re
 import runpy
 import shlex
@@ -18,6 +19,7 @@ from vidunmask.pipelines.commands import remove
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", ROOT / "training" / "README.md")}
 README = PAGES[ROOT / "README.md"]
+SCRIPTS = sorted(path for folder in ("benchmarks", "samples") for path in (ROOT / folder).glob("*.py"))
 SHIPPED = {"compact-segmenter", "compact-inpainter"} <= set(weights.available())
 
 
@@ -109,6 +111,16 @@ def test_every_training_command_of_the_readme_has_the_options_it_shows(command, 
     shown = capsys.readouterr().out
     for flag in (argument for argument in arguments if argument.startswith("--")):
         assert f"{flag} " in shown, flag
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_the_scripts_of_benchmarks_and_samples_ask_the_package_for_what_it_has(script):
+    tree = ast.parse(script.read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    for node in (node for node in imports if node.module and node.module.startswith("vidunmask")):
+        names = [name.name for name in node.names]
+        __import__(node.module, fromlist=names)  # submodules as well
+        assert [name for name in names if not hasattr(sys.modules[node.module], name)] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
