@@ -6,6 +6,7 @@ import pytest
 from vidunmask.errors import DeviceError, InputError
 from vidunmask.video import ffmpeg
 from vidunmask.video.reader import VideoReader
+from vidunmask.video.writer import VideoWriter
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,18 @@ def test_sound_that_webm_cannot_hold_becomes_opus(film, tmp_path):
     like, converted, _ = ffmpeg.convert_streams(info_of(film), tmp_path / "out.webm", tmp_path)
     assert any("libopus" in line for line in converted)
     assert [stream.codec for stream in like.streams if stream.kind == "audio"] == ["opus"]
+
+
+def test_a_title_of_quicktime_s_goes_into_webm(film, tmp_path):
+    titled = ["-map", "0:v", "-map", "0:a", "-c", "copy", "-metadata:s:a", "title=Original", tmp_path / "in.mov"]
+    subprocess.run([str(part) for part in [ffmpeg.executable(), "-v", "error", "-i", film, *titled]], check=True)
+    with VideoReader(tmp_path / "in.mov") as reader:
+        like, _, _ = ffmpeg.convert_streams(reader.info, tmp_path / "out.webm", tmp_path)
+        with VideoWriter(tmp_path / "out.webm", like, preset="ultrafast") as writer:
+            for frame in reader:
+                writer.write(frame)
+    with av.open(str(tmp_path / "out.webm")) as written:
+        assert written.streams.audio[0].metadata["title"] == "Original"
 
 
 def test_sound_of_an_unknown_kind_is_left_out_and_the_rest_converted(film, tmp_path):

@@ -350,8 +350,9 @@ def clean_metadata(tags: dict[str, str], drop: set[str] = _STREAM_KEYS, prefixes
 def stream_metadata(tags: dict[str, str], container: str) -> dict[str, str]:
     """The tags of a stream that stay true of its copy, as the muxer ``container`` takes them."""
     kept = clean_metadata(tags, _STREAM_KEYS, _STREAM_PREFIXES)
-    if "name" in kept:  # what FFmpeg calls the title of a stream of QuickTime when it reads, and only then
-        kept.setdefault("title", kept.pop("name"))
+    # What FFmpeg calls the title of a stream of QuickTime when it reads, and in other files that it makes of one.
+    if name := next((key for key in kept if key.lower() == "name"), None):
+        kept.setdefault("title", kept.pop(name))
     if "language" in kept:
         kept["language"] = language_for(container, kept["language"])
     return kept
