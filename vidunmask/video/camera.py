@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -215,7 +215,7 @@ class OpenCVSource(LiveSource):
     def _rate(self) -> Fraction | None:
         return self._promised
 
-    def _open(self) -> Iterator[Captured]:
+    def _open(self) -> Generator[Captured]:
         import cv2
 
         level = cv2.utils.logging.getLogLevel()
@@ -242,7 +242,7 @@ class OpenCVSource(LiveSource):
         self._promised = Fraction(rate).limit_denominator(1001) if rate and 1 <= rate <= 1000 else None
         return self._read(capture)
 
-    def _read(self, capture: object) -> Iterator[Captured]:
+    def _read(self, capture: object) -> Generator[Captured]:
         try:
             while not self._stopped.is_set():
                 there, image = capture.read()  # type: ignore[attr-defined]

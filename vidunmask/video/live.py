@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from types import TracebackType
 from typing import Self
@@ -62,7 +62,7 @@ class LiveSource:
         self.info = self._describe(self._first[1])
         self._size = self.info.size  # of the last picture, as it came
 
-    def _open(self) -> Iterator[Captured]:
+    def _open(self) -> Generator[Captured]:
         """Opens the source, raising InputError, and gives the pictures it has from now on; ends with the source."""
         raise NotImplementedError
 
@@ -86,10 +86,8 @@ class LiveSource:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
-        close = getattr(self._pictures, "close", None)
-        if close is not None:
-            with contextlib.suppress(ValueError):  # another thread still waits for a picture, and closes it when it returns
-                close()
+        with contextlib.suppress(ValueError):  # another thread still waits for a picture, and closes it when it returns
+            self._pictures.close()
 
     def stop(self) -> None:
         """Ends the iteration soon, whichever thread runs it."""
@@ -112,9 +110,7 @@ class LiveSource:
                 if lost is None or self._stopped.is_set() or not self._reconnect or not self._get_back(lost):
                     return
         finally:
-            close = getattr(self._pictures, "close", None)
-            if close is not None:
-                close()
+            self._pictures.close()
 
     def _ends(self) -> bool:
         """Whether the end of the pictures is the end of the source, not its loss."""

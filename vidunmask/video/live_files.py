@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -33,13 +33,13 @@ class FileSource(LiveSource):
         assert self._like is not None
         return replace(self._like, path="", container="live", streams=(), time_base=TIME_BASE, metadata={}, frames=None)
 
-    def _open(self) -> Iterator[Captured]:
+    def _open(self) -> Generator[Captured]:
         reader = VideoReader(self._path, threads=1)
         self._like = reader.info
         self.warnings = reader.warnings
         return self._play(reader)
 
-    def _play(self, reader: VideoReader) -> Iterator[Captured]:
+    def _play(self, reader: VideoReader) -> Generator[Captured]:
         began: float | None = None  # the clock when the first picture of this turn was due
         while True:
             start, last = None, 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -76,7 +76,7 @@ class PacketSource(LiveSource):
     def _ends(self) -> bool:
         return self._whole
 
-    def _open(self) -> Iterator[Captured]:
+    def _open(self) -> Generator[Captured]:
         self._asked = time.monotonic()
         try:
             container = av.open(
@@ -105,7 +105,7 @@ class PacketSource(LiveSource):
             raise
         return self._pictures_of(container, stream)
 
-    def _pictures_of(self, container: Any, stream: Any) -> Iterator[Captured]:
+    def _pictures_of(self, container: Any, stream: Any) -> Generator[Captured]:
         damaged = 0
         first = True
         backlog: _Backlog | None = None
