@@ -99,16 +99,22 @@ def test_sound_that_webm_cannot_hold_becomes_opus(film, tmp_path):
     assert [stream.codec for stream in like.streams if stream.kind == "audio"] == ["opus"]
 
 
-def test_a_title_of_quicktime_s_goes_into_webm(film, tmp_path):
-    titled = ["-map", "0:v", "-map", "0:a", "-c", "copy", "-metadata:s:a", "title=Original", tmp_path / "in.mov"]
+def test_titles_chapters_and_time_code_of_quicktime_go_into_webm(film, tmp_path):
+    chapters = tmp_path / "chapters.txt"
+    chapters.write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=900\ntitle=One\n")
+    titled = ["-i", chapters, "-map", "0:v", "-map", "0:a", "-map_chapters", "1", "-timecode", "01:00:00:00", "-c", "copy"]
+    titled += ["-metadata:s:a", "title=Original", tmp_path / "in.mov"]
     subprocess.run([str(part) for part in [ffmpeg.executable(), "-v", "error", "-i", film, *titled]], check=True)
     with VideoReader(tmp_path / "in.mov") as reader:
-        like, _, _ = ffmpeg.convert_streams(reader.info, tmp_path / "out.webm", tmp_path)
+        like, _, left_out = ffmpeg.convert_streams(reader.info, tmp_path / "out.webm", tmp_path)
         with VideoWriter(tmp_path / "out.webm", like, preset="ultrafast") as writer:
             for frame in reader:
                 writer.write(frame)
     with av.open(str(tmp_path / "out.webm")) as written:
         assert written.streams.audio[0].metadata["title"] == "Original"
+        assert written.streams.video[0].metadata["TIMECODE"].startswith("01:00:00:")
+        assert [chapter["metadata"]["title"] for chapter in written.chapters()] == ["One"]
+    assert left_out == []  # their tracks are not, either
 
 
 def test_sound_of_an_unknown_kind_is_left_out_and_the_rest_converted(film, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 from vidunmask.errors import DeviceError, InputError
 from vidunmask.video.info import StreamInfo, VideoInfo
 from vidunmask.video.reader import VideoReader, ffmpeg_name, open_input
-from vidunmask.video.streams import language_for, refusal
+from vidunmask.video.streams import is_made_by_muxer, language_for, refusal
 from vidunmask.video.writer import container_of
 
 _SOUND = {"webm": "libopus", "ogg": "libopus", "avi": "libmp3lame"}  # elsewhere AAC
@@ -59,6 +59,7 @@ def _plan(info: VideoInfo, container: str) -> tuple[list[tuple[StreamInfo, str]]
     keep: list[tuple[StreamInfo, str]] = []
     left_out: list[str] = []
     with open_input(info.path) as source:
+        has_chapters = bool(source.chapters())
         for known, stream in zip(info.streams, source.streams, strict=True):
             if known.index == info.stream_index:
                 keep.append((known, "placeholder"))
@@ -70,7 +71,7 @@ def _plan(info: VideoInfo, container: str) -> tuple[list[tuple[StreamInfo, str]]
                 keep.append((known, _SOUND.get(container, "aac")))
             elif known.kind == "subtitle" and _is_text(stream) and container in _SUBTITLES:
                 keep.append((known, _SUBTITLES[container]))
-            else:
+            elif not is_made_by_muxer(info, stream, has_chapters=has_chapters):
                 left_out.append(f"{known} was left out: a {container} file can neither hold nor convert it ({reason})")
     return keep, left_out
 

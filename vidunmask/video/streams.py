@@ -95,7 +95,7 @@ class StreamCopier:
                 add_video()
                 stream.discard = Discard.all
                 continue
-            target = None if self._is_made_by_muxer(stream, bool(chapters)) else self._add(stream)
+            target = None if is_made_by_muxer(self._like, stream, has_chapters=bool(chapters)) else self._add(stream)
             if target is None:
                 stream.discard = Discard.all
             else:
@@ -132,14 +132,6 @@ class StreamCopier:
             self._warnings.append(f"{name} was left out: a Matroska file holds JPEG and PNG covers")
             return
         self._output.add_attachment(stream.metadata.get("filename", f"cover.{kind[0]}"), kind[1], data)
-
-    def _is_made_by_muxer(self, stream: Any, has_chapters: bool) -> bool:
-        """QuickTime keeps chapter titles and time codes in tracks, which its muxer makes anew from chapters and metadata."""
-        if stream.type != "data" or "mp4" not in self._like.container:
-            return False
-        has_timecode = "timecode" in stream.metadata or "timecode" in self._like.metadata
-        return has_timecode or (has_chapters and stream.codec_context is None and "handler_name" in stream.metadata
-                                and "Subtitle" in stream.metadata["handler_name"])  # fmt: skip
 
     def copy_until(self, time: Fraction | None) -> None:
         """Writes the packets that are due by ``time`` (seconds, decoding time), or all that are left for None.
@@ -290,6 +282,16 @@ class StreamCopier:
             return {}
         own = self._services[0] if len(self._services) == 1 else {}
         return own | clean_metadata(self._input.metadata, _CONTAINER_KEYS)
+
+
+def is_made_by_muxer(like: VideoInfo, stream: Any, *, has_chapters: bool) -> bool:
+    """QuickTime keeps chapter titles and time codes in tracks, which its muxer makes anew from chapters and metadata."""
+    if stream.type != "data" or "mp4" not in like.container:
+        return False
+    has_timecode = "timecode" in stream.metadata or "timecode" in like.metadata
+    return has_timecode or (
+        has_chapters and stream.codec_context is None and "Subtitle" in stream.metadata.get("handler_name", "")
+    )
 
 
 def _with_decoding_times(packets: Iterator[Any]) -> Iterator[Any]:
