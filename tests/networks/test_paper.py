@@ -99,6 +99,16 @@ def test_a_closed_gate_lets_nothing_through():
     assert layer(torch.randn(1, 3, 8, 8)).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_gated_layer_gives_the_same_where_it_learns_and_where_it_only_runs(training):
+    layer = GatedConv2d(3, 5, kernel=3).train(training)
+    image = torch.randn(1, 3, 8, 8)
+    learned = layer(image)
+    learned.sum().backward()
+    with torch.no_grad():
+        torch.testing.assert_close(layer(image), learned)
+
+
 def test_unet_has_four_blocks_each_way_with_batch_norm_and_pooling():
     module = weights.build("segmenter", "unet", weights.presets("segmenter", "unet")["paper"])
     assert len(module.encoder) == len(module.decoder) == 4
