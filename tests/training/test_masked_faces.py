@@ -51,6 +51,14 @@ def test_masks_cover_mouth_and_chin_and_leave_the_eyes(kind: str) -> None:
         assert mask[:, y - 3 : y + 3, x - 3 : x + 3].max() < 0.5
 
 
+@pytest.mark.parametrize("yaw", [-75, 60])
+def test_masks_of_turned_heads_are_whole(yaw: float) -> None:
+    cv2 = pytest.importorskip("cv2")
+    mask = draw(MaskSynthesizer(), 24, yaw=yaw, kinds=["surgical", "cloth", "n95", "kn95"], shapes_only=True).mask[:, 0]
+    pieces = [cv2.connectedComponents(one)[0] - 1 for one in (mask > 0.5).byte().numpy()]
+    assert np.median(pieces) == 1  # thin straps of a few come in pieces
+
+
 @pytest.mark.parametrize("kind", DRAWN)
 def test_outside_the_mask_only_a_shadow_is_left(kind: str) -> None:
     made = draw(MaskSynthesizer(camera=0.0), 8, kinds=[kind])

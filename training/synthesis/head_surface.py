@@ -165,9 +165,11 @@ def unfold(xy: Tensor, pose: Pose) -> tuple[Tensor, Tensor]:
     x, y = xy[..., 0] * cos + xy[..., 1] * sin, xy[..., 1] * cos - xy[..., 0] * sin
     middle = x.shape[2] // 2
     ramp = torch.arange(middle + 1, device=x.device, dtype=x.dtype) * step
-    right = (x[:, :, middle:] - ramp).cummax(2).values + ramp
-    left = -((-x[:, :, : middle + 1].flip(2) - ramp).cummax(2).values + ramp).flip(2)
-    flat_x = torch.cat([left, right[:, :, 1:]], 2)
+    right, last = (x[:, :, middle:] - ramp).cummax(2)
+    left, first = (-x[:, :, : middle + 1].flip(2) - ramp).cummax(2)
+    flat_x = torch.cat([-(left + ramp).flip(2), (right + ramp)[:, :, 1:]], 2)
+    # at the height of the outline: rows rise towards the ears, and behind a chin that recedes they would cover the cheek
+    y = y.gather(2, torch.cat([middle - first.flip(2), middle + last[:, :, 1:]], 2))
     ramp = torch.arange(x.shape[1], device=x.device, dtype=x.dtype)[:, None] * step
     flat_y = (y - ramp).cummax(1).values + ramp
     seen = ((flat_x - x).abs() < 2 * step) & ((flat_y - y).abs() < 2 * step)
