@@ -12,6 +12,7 @@ from torch import nn
 
 from vidunmask import detectors, geometry
 from vidunmask.detectors import Landmarks
+from vidunmask.flow import Latest
 from vidunmask.pipelines.build import Parts
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.live.chain import AIM_EVERY, Chain
@@ -72,6 +73,14 @@ def frames():
         yield Frame(index, native, index, Fraction(1, 25), (HEIGHT, WIDTH), np.eye(2, 3))
 
 
+class Every(Latest):
+    """All items, none overtaken by a newer one."""
+
+    def __init__(self, items, limit):
+        super().__init__(items, limit)
+        self._newest = items
+
+
 @pytest.fixture
 def run(monkeypatch):
     """Runs the chain over the frames, none of them dropped. Gives the blue pixels left in each, the frames with a face, and the
@@ -79,7 +88,7 @@ def run(monkeypatch):
 
     def run():
         monkeypatch.setattr(detectors, "create", lambda name, **_: Profile())
-        monkeypatch.setattr("vidunmask.pipelines.live.chain.latest", lambda source: source)
+        monkeypatch.setattr("vidunmask.pipelines.live.chain.Latest", Every)
         unmasker = Unmasker(Blue(), Grey())
         looks = []
         glance = unmasker.glance
