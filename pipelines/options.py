@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -40,6 +41,9 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.register("type", Path, given(Path, "a name"))  # no path is ever empty, whoever adds the option
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        show(message.rstrip("\n"))  # help and version; errors are raised
 
     def error(self, message: str) -> NoReturn:
         name, empty, remedy = message.removeprefix("argument ").partition(f": {_EMPTY}")
@@ -121,6 +125,14 @@ def config_of(args: argparse.Namespace) -> Config:
         raise UsageError("--quiet and --verbose exclude each other")
     given: dict[str, Any] = vars(args)
     return Config(**{field.name: given[field.name] for field in fields(Config) if field.name in given})
+
+
+def show(text: object) -> None:
+    """Prints on stdout, if there is one; where its reader has gone, as of ``| head``, the rest goes nowhere."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try once more at its end
 
 
 def say(message: str) -> None:

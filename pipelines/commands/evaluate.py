@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidunmask.errors import UsageError
 from vidunmask.pipelines.config import DEVICES, Config
-from vidunmask.pipelines.options import EXIT_CODES, WHERE, Parser, add_talk, config_of, logging_to, say
+from vidunmask.pipelines.options import EXIT_CODES, WHERE, Parser, add_talk, config_of, logging_to, say, show
 
 _EPILOG = """\
 examples:
@@ -87,6 +87,6 @@ def run(arguments: list[str]) -> int:
         else:
             text = evaluate_clips(args, config=config, progress=bar)
     if not args.quiet:
-        print(text)
+        show(text)
         say(f"{args.out}: done")
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vidunmask.pipelines.live.config import BACKENDS, LiveConfig, rate_of, size_of
-from vidunmask.pipelines.options import EXIT_CODES, Parser, add_chain, add_talk, config_of, given, logging_to, say
+from vidunmask.pipelines.options import EXIT_CODES, Parser, add_chain, add_talk, config_of, given, logging_to, say, show
 
 STOPPED = "recordings that had begun are finished and kept"  # what Ctrl-C, SIGTERM and SIGHUP leave; see cli
 
@@ -125,7 +125,7 @@ def _list() -> int:
 
     found = cameras()
     for camera in found:
-        print(f"{camera.index}  {camera.device}  {camera.name}")
+        show(f"{camera.index}  {camera.device}  {camera.name}")
     if not found:
         say(f"no camera was found ({device_format()}); --source also takes a URL or a file")
     return 0

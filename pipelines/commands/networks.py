@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vidunmask.pipelines.options import EXIT_CODES, Parser, add_talk
+from vidunmask.pipelines.options import EXIT_CODES, Parser, add_talk, show
 
 _EPILOG = """\
 examples:
@@ -35,5 +35,5 @@ def run(arguments: list[str]) -> int:
     entries = list(networks.survey(presets=set(args.sizes) if args.sizes else None, receptive_field=args.receptive_field))
     if not entries:
         raise UsageError(f"--preset {' '.join(args.sizes)}: no network has it; there are paper, compact and tiny")
-    print(networks.as_json(entries) if args.json else networks.table(entries))
+    show(networks.as_json(entries) if args.json else networks.table(entries))
     return 0

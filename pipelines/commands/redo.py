@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from vidunmask.errors import UsageError
-from vidunmask.pipelines.options import EXIT_CODES, Parser, add_chain, add_talk, config_of, given, logging_to, say
+from vidunmask.pipelines.options import EXIT_CODES, Parser, add_chain, add_talk, config_of, given, logging_to, say, show
 
 _EPILOG = """\
 examples:
@@ -55,7 +55,7 @@ def run(arguments: list[str]) -> int:
     with logging_to(say, quiet=args.quiet, verbose=args.verbose):
         report = redo(args.dir, args.frame, start=args.start, given=given)
     for change in report.changes:
-        print(change)
+        show(change)
     if not args.quiet:
         for note in report.notes:
             say(f"vidunmask: {note}")

@@ -1,5 +1,6 @@
 import importlib
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -136,6 +137,19 @@ def test_a_second_signal_does_not_disturb_the_cleaning_up(command):
     command(stop)
     assert cli.main(["a.mp4", "b.mp4"]) == 130
     assert cleaned == [True]
+
+
+@pytest.mark.parametrize("words", [["--version"], ["networks", "--preset", "tiny"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_gone_is_no_error(words, unbuffered):
+    reader, writer = os.pipe()
+    os.close(reader)  # as of `| true`
+    result = subprocess.run(
+        [sys.executable, "-m", "vidunmask.pipelines.cli", *words],
+        stdout=writer, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, timeout=120, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (0, b"")
 
 
 def test_help_and_version_exit_well(capsys):
