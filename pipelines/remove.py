@@ -44,8 +44,8 @@ def unmask(
 
     ``progress`` is called in this thread with frames done and expected, of a folder with pictures; what it raises ends the run.
     ``parts`` from `build.build` may be reused over runs with the same networks, one at a time; by default they are made from
-    ``config``. Of runs side by side in one process each report has the warnings of all. Raises a VidunmaskError and leaves
-    nothing at ``output`` where the run cannot be done; in a folder, a picture that cannot be done is reported in ``failures``.
+    ``config``. Raises a VidunmaskError and leaves nothing at ``output`` where the run cannot be done; in a folder, a picture
+    that cannot be done is reported in ``failures``.
     """
     if input == "" or output == "":  # from a variable that is not set; as a path it would be the current folder
         raise UsageError("an empty name is no file; name input and output")

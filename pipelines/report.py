@@ -10,6 +10,7 @@ import platform
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -179,8 +180,11 @@ class Tally:
         )
 
 
+_collecting: ContextVar[tuple[WarningLog, ...]] = ContextVar("collecting", default=())
+
+
 class WarningLog(logging.Handler):
-    """Keeps the library's warnings of a run, each once."""
+    """Keeps the library's warnings of a run, each once; of runs side by side in other threads it has none."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -188,16 +192,19 @@ class WarningLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        if message not in self.messages:
+        if self in _collecting.get() and message not in self.messages:
             self.messages.append(message)
 
     @classmethod
     @contextlib.contextmanager
     def collecting(cls) -> Iterator[WarningLog]:
-        """Collects what ``vidunmask`` logs during the body."""
+        """Collects what ``vidunmask`` logs during the body, in this thread and in those that `flow` makes for it."""
         handler, logger = cls(), logging.getLogger("vidunmask")
         logger.addHandler(handler)
+        before = _collecting.get()
+        _collecting.set((*before, handler))
         try:
             yield handler
         finally:
+            _collecting.set(before)
             logger.removeHandler(handler)

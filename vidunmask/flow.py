@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from contextvars import copy_context
+from functools import partial
 from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
@@ -171,7 +173,7 @@ def _run(
     patience: float | None = None,
 ) -> Generator[T | None]:
     # A daemon, so that a source that never returns cannot keep the process alive once the main thread is done.
-    thread = threading.Thread(target=channel.produce, args=(iterable,), name="vidunmask-flow", daemon=True)
+    thread = _thread(channel.produce, iterable)
     del iterable  # only the producer holds it now
     try:
         thread.start()
@@ -181,6 +183,11 @@ def _run(
         if stop is not None:
             stop()
         _join(thread, channel, patience)
+
+
+def _thread(target: Callable[..., None], *args: object) -> threading.Thread:
+    """Not yet started, in the context variables of whoever makes it, as an asyncio task would be."""
+    return threading.Thread(target=copy_context().run, args=(target, *args), name="vidunmask-flow", daemon=True)
 
 
 def _join(thread: threading.Thread, channel: _Channel[T], patience: float | None) -> None:
@@ -258,7 +265,7 @@ class Outlet(Generic[T]):
         self._channel = _Channel[T](max_items, max_bytes)
         self._error: BaseException | None = None
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(consume, tick), name="vidunmask-flow", daemon=True)
+        self._thread = _thread(self._work, consume, tick)
         self._thread.start()
 
     def _work(self, consume: Callable[[Iterator[T]], None], tick: float | None) -> None:
@@ -327,7 +334,7 @@ class Beside(Generic[T]):
         if self._outlet is None:
             self._outlet = Outlet(self._work)
         self._busy = True
-        self._outlet.push(job)
+        self._outlet.push(partial(copy_context().run, job))
 
     def _work(self, jobs: Iterator[Callable[[], T]]) -> None:
         if sys.platform == "linux":  # elsewhere a priority is the whole process's
@@ -362,11 +369,12 @@ class Hands:
     def each(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """``function`` of every item, in their order. Not to be called by what it runs. Raises the error of the first that
         failed."""
-        return list(self._threads.map(function, items))
+        contexts = [copy_context() for _ in items]  # one cannot be entered twice at a time
+        return list(self._threads.map(lambda context, item: context.run(function, item), contexts, items))
 
     def begin(self, job: Callable[[], R]) -> Future[R]:
         """Begins a job; its result, or its error, is asked for later."""
-        return self._threads.submit(job)
+        return self._threads.submit(copy_context().run, job)
 
     def close(self) -> None:
         """Waits for the jobs under way and ends the threads; what has not begun is dropped."""

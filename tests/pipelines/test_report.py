@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vidunmask.errors import OutputError
+from vidunmask.flow import Beside, Hands, prefetch
 from vidunmask.pipelines.report import Failure, RunReport, Stopwatch, Tally, WarningLog, library_versions
 from vidunmask.types import Fill, FrameFaces
 
@@ -120,6 +121,54 @@ def test_warnings_of_the_library_are_collected_once_each():
         logging.getLogger("vidunmask").info("not a warning")
     logging.getLogger("vidunmask").warning("too late")
     assert warnings.messages == ["frame 7"]
+
+
+def test_runs_side_by_side_have_their_own_warnings():
+    together = threading.Barrier(2)
+    messages: dict[str, list[str]] = {}
+
+    def source(name):
+        together.wait(30)  # both collect
+        logging.getLogger("vidunmask.video.reader").warning("read %s", name)
+        yield from range(3)
+
+    def run(name):
+        beside, hands = Beside(), Hands(2)
+        with WarningLog.collecting() as warnings:
+            for _ in prefetch(source(name), max_items=1):
+                pass
+            beside.start(lambda: logging.getLogger("vidunmask").warning("beside %s", name))
+            hands.each(logging.getLogger("vidunmask").warning, [f"hand {name}", f"other hand {name}"])
+            beside.close()
+            together.wait(30)
+        hands.close()
+        messages[name] = sorted(warnings.messages)
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("first", "second")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert messages == {
+        name: [f"beside {name}", f"hand {name}", f"other hand {name}", f"read {name}"] for name in ("first", "second")
+    }
+
+
+def test_a_thread_of_an_earlier_run_warns_the_run_that_uses_it_now():
+    beside = Beside()
+    name = ""
+
+    def job():
+        logging.getLogger("vidunmask").warning("%s", name)
+        return True
+
+    for name in ("first", "second"):
+        with WarningLog.collecting() as warnings:
+            beside.start(job)
+            while not beside.take():
+                time.sleep(0.001)
+        assert warnings.messages == [name]
+    beside.close()
 
 
 def test_versions_are_known_under_whatever_name_opencv_was_installed(monkeypatch):
