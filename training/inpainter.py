@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vidunmask.errors import UsageError, WeightsError
 from vidunmask.networks import weights
@@ -28,6 +27,7 @@ from vidunmask.training import ending, losses, methods, metrics
 from vidunmask.training.completion import Completion, Trainable
 from vidunmask.training.dataset.stored import masks_for
 from vidunmask.training.masked_faces import KINDS, MaskSynthesizer
+from vidunmask.training.morphology import dilate
 from vidunmask.training.objectives import Objective, Supervision, Target
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, spread, turned_more_often
 from vidunmask.training.running.distributed import Team
@@ -174,7 +174,7 @@ def draw_masks(
     mask = (made.mask > 0.5).float()
     if grow:
         radius = int(torch.randint(1, grow + 1, (1,), generator=generator))
-        mask = F.max_pool2d(mask, 2 * radius + 1, stride=1, padding=radius)
+        mask = dilate(mask, radius)
     return made.truth, mask, made.masked
 
 

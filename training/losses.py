@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,9 +56,25 @@ def perceptual(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
 
 def gram(features: Tensor) -> Tensor:
     """Gram matrices (B, C, C) of features (B, C, H, W), divided by C*H*W."""
-    flat = features.float().flatten(2)  # (B, C, H*W)
-    with full_precision(flat):
-        return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])
+    places = features.float().permute(0, 2, 3, 1).flatten(1, 2)  # (B, H*W, C), a view where channels come last
+    with full_precision(places):
+        product: Tensor = _WithItself.apply(places)  # type: ignore[no-untyped-call]
+        return product / (places.shape[1] * places.shape[2])
+
+
+class _WithItself(torch.autograd.Function):
+    """``x.transpose(1, 2) @ x`` for (B, N, C), whose gradient takes one product instead of two of that size."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.transpose(1, 2) @ x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        with full_precision(x):
+            return x @ (gradient + gradient.transpose(1, 2))
 
 
 def style(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:

@@ -20,6 +20,7 @@ from vidunmask.networks.precision import autocast, choose_dtype
 from vidunmask.training import ending, metrics
 from vidunmask.training.dataset.stored import masks_for
 from vidunmask.training.masked_faces import MaskSynthesizer
+from vidunmask.training.morphology import dilate, erode
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, spread, turned_more_often
 from vidunmask.training.running.distributed import Team
 from vidunmask.training.running.feed import Prepare, hold
@@ -76,9 +77,8 @@ def thin_parts(mask: Tensor, *, radius: int = 4) -> Tensor:
     Ear loops and straps are some hundredths of a mask's area, and a network that leaves them out loses next to nothing by the
     plain mean over pixels; in a picture they are what is seen.
     """
-    side = 2 * radius + 1
-    opened = F.max_pool2d(-F.max_pool2d(-mask, side, 1, radius), side, 1, radius)
-    return F.max_pool2d((mask - opened).clamp_min(0), side, 1, radius)
+    opened = dilate(erode(mask, radius), radius)
+    return dilate((mask - opened).clamp_min(0), radius)
 
 
 def stray_some(images: Tensor, mask: Tensor, generator: torch.Generator, *, share: float) -> tuple[Tensor, Tensor]:

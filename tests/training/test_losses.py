@@ -60,6 +60,15 @@ def test_gram_matrix_by_hand():
     torch.testing.assert_close(losses.gram(features), torch.tensor([[[5.0, 11.0], [11.0, 25.0]]]) / 4)
 
 
+def test_gram_has_the_gradient_of_the_product():
+    features = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    weights = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(4))
+    flat = features.flatten(2)
+    (expected,) = torch.autograd.grad((flat @ flat.transpose(1, 2) / 60 * weights).sum(), features)
+    (found,) = torch.autograd.grad((losses.gram(features) * weights).sum(), features)
+    torch.testing.assert_close(found, expected)
+
+
 def test_perceptual_and_style_vanish_only_for_equal_features():
     a = [torch.rand(2, 4, 6, 6), torch.rand(2, 8, 3, 3)]
     b = [x.flip(0) for x in a]

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vidunmask.training import metrics
 from vidunmask.training.evaluation.fills import Record
 from vidunmask.training.evaluation.groups import Person
 from vidunmask.training.evaluation.protocols import Masks, chunks
+from vidunmask.training.morphology import dilate, erode
 from vidunmask.training.pack import Pack
 from vidunmask.types import ByteArray, FloatArray
 
@@ -144,6 +144,4 @@ def _overlap(a: ByteArray, b: ByteArray) -> float:
 def _near_edge(mask: Tensor) -> Tensor:
     """(B, 1, H, W) bool: within `NEAR` pixels of the edge of a mask."""
     binary = (mask > 0.5).float()
-    grown = F.max_pool2d(binary, 2 * NEAR + 1, 1, NEAR)
-    shrunk = -F.max_pool2d(-binary, 2 * NEAR + 1, 1, NEAR)
-    return (grown - shrunk) > 0.5
+    return (dilate(binary, NEAR) - erode(binary, NEAR)) > 0.5

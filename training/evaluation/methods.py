@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vidunmask.errors import UsageError
 from vidunmask.networks import weights
 from vidunmask.training.methods import load as load_inpainter
+from vidunmask.training.morphology import dilate
 
 GROW = 3  # px by which a mask is widened before it is filled; the pipeline takes 9 and fades the fill out over the outer 5
 
@@ -55,7 +55,7 @@ def mean_colour(image: Tensor, mask: Tensor) -> Tensor:
 
 def widen(mask: Tensor, radius: int = GROW) -> Tensor:
     """The binary mask grown by ``radius`` pixels."""
-    return F.max_pool2d((mask > 0.5).float(), 2 * radius + 1, stride=1, padding=radius)
+    return dilate((mask > 0.5).float(), radius)
 
 
 BASELINES: dict[str, tuple[str, Fill]] = {"telea": ("Telea", telea), "mean-colour": ("mean colour", mean_colour)}
