@@ -86,7 +86,12 @@ def add_common(p: argparse.ArgumentParser) -> None:
         help="what to compare, the first one counts most: weights (a shipped name or a file), NAME=WEIGHTS, telea, mean-colour "
         f"(default: {' '.join(DEFAULT_METHODS)})",
     )
-    p.add_argument("--segmenter", metavar="WEIGHTS", default="compact-segmenter", help="(default: %(default)s)")
+    p.add_argument(
+        "--segmenter",
+        metavar="WEIGHTS",
+        default="compact-segmenter",
+        help="what finds the masks and is measured too: a shipped name or a file (default: %(default)s)",
+    )
     p.add_argument("--seed", type=int, default=7, help="of the masks, cameras and all else (default: %(default)s)")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidunmask import __version__
-from vidunmask.errors import InputError
+from vidunmask.errors import InputError, WeightsError
 from vidunmask.pipelines.build import Parts, build
 from vidunmask.pipelines.config import Config
 from vidunmask.pipelines.dump import store
@@ -81,7 +81,7 @@ def redo(
     with store.writing(folder):
         number, place = _place(folder, index, start)
         try:
-            work = _run(place, about, line, config, start, parts or _parts(config, start))
+            work = _run(place, about, line, config, start, parts or _parts(config, start, given or {}))
             return _keep(folder, place, number, work, start, given or {})
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
@@ -98,9 +98,15 @@ def _place(folder: Path, index: int, start: str) -> tuple[int, Path]:
     return number, place
 
 
-def _parts(config: Config, start: str) -> Parts | None:
+def _parts(config: Config, start: str, given: Mapping[str, Any]) -> Parts | None:
     """The networks, where the stages that run again need any."""
-    return build(config) if start != "blend" else None
+    try:
+        return build(config) if start != "blend" else None
+    except WeightsError as error:
+        for name in ("segmenter", "inpainter"):
+            if name not in given and str(getattr(config, name)) in str(error):
+                raise WeightsError(f"{error} (the dump was made with it; --{name} WEIGHTS takes another)") from error
+        raise
 
 
 def _run(

@@ -1,6 +1,7 @@
 """One frame again: the same where nothing changed, and every change said where it begins."""
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from tests.stages.drawn_faces import DiscDetector, frame_with
 from vidunmask import geometry
-from vidunmask.errors import InputError, UsageError
+from vidunmask.errors import InputError, UsageError, WeightsError
 from vidunmask.geometry import TEMPLATE68
 from vidunmask.pipelines import cli
 from vidunmask.pipelines.build import build
@@ -204,6 +205,16 @@ def test_the_pictures_lie_beside_the_old_ones_and_on_the_page(folder, parts):
     assert (entry["index"], entry["from"], entry["identical"]) == (8, "inpaint", True)
     assert all((folder / entry["place"] / name).exists() for name in entry["files"])
     assert {"face0-raw.png", "face0-blended.png", "result.png"} <= set(entry["files"])
+
+
+def test_weights_of_the_dump_that_are_gone_are_named_with_the_way_on(clip, tmp_path, config, other_inpainter):
+    gone = tmp_path / "gone.safetensors"
+    shutil.copy(other_inpainter, gone)
+    dump(clip, tmp_path / "d", choice=FrameChoice("0"), config=replace(config, inpainter=str(gone)))
+    gone.unlink()
+    with pytest.raises(WeightsError, match=rf"{gone}.*dump was made with it; --inpainter WEIGHTS"):
+        redo(tmp_path / "d", 0, start="inpaint")
+    assert redo(tmp_path / "d", 0, start="inpaint", given={"inpainter": other_inpainter}).identical
 
 
 def test_a_face_that_wore_no_mask_can_be_run_again(clip, tmp_path, config, weights):
