@@ -54,6 +54,13 @@ def add_faces(p: argparse.ArgumentParser) -> None:
         type=Path,
         help="put these pictures of masks on instead, laid on flat as in section 4.1: a synthesis that no training has seen",
     )
+    faces.add_argument(
+        "--turned",
+        metavar="SHARE",
+        type=float,
+        default=0.0,
+        help="of the faces that are turned aside, up to profile, as in training (default: %(default)s)",
+    )
     faces.add_argument("--tiers", default="ABC", help="rights tiers of the photos (default: %(default)s)")
     faces.add_argument("--limit", metavar="N", type=int, help="only so many faces, evenly spread")
     faces.add_argument(
@@ -144,6 +151,7 @@ def evaluate_faces(options: argparse.Namespace, *, device: Any = "cpu", progress
         seed=options.seed,
         device=device,
         progress=step,
+        turned=options.turned,
     )
     measured = [
         masks.measure_segmentation(
@@ -156,6 +164,7 @@ def evaluate_faces(options: argparse.Namespace, *, device: Any = "cpu", progress
             seed=options.seed,
             device=device,
             progress=step,
+            turned=options.turned,
         )
         for camera in cameras
     ]
@@ -172,6 +181,7 @@ def evaluate_faces(options: argparse.Namespace, *, device: Any = "cpu", progress
         "masks": source,
         "masks widened by px": GROW,
         "faces": len(rows),
+        **({"of them turned aside": f"{options.turned:.0%}"} if options.turned else {}),
         "faces whose identity is compared": min(options.identities, len(rows)) if judges.identity else 0,
         "tiers": options.tiers,
         "seed": options.seed,
@@ -258,6 +268,8 @@ def check_options(options: argparse.Namespace) -> Protocol:
         raise UsageError("--pack: name the folder of faces to measure on")
     if options.limit is not None and options.limit < 2:
         raise UsageError(f"--limit {options.limit}: must be 2 or more")
+    if not 0 <= options.turned <= 1:
+        raise UsageError(f"--turned {options.turned:g}: must lie from 0 to 1")
     if options.identities < 0:
         raise UsageError(f"--identities {options.identities}: must not be negative")
     if options.templates and options.held_out_templates:

@@ -66,7 +66,7 @@ def test_figures_are_the_means_of_the_faces_in_the_csv(figures):
     for metric in ("ssim", "psnr masked", "lpips masked"):
         mean = np.mean([float(row[metric]) for row in rows])
         assert read(figures)["inpainting"]["Telea, true mask"][metric] == pytest.approx(mean, abs=1e-4)
-    assert {row["yaw"] for row in rows} == {"under 15°", "over 30°"}
+    assert {row["yaw"] for row in rows} == {"under 15°", "30° to 60°"}
     assert {row["type"] for row in rows} <= {"surgical", "cloth", "n95", "kn95", "scarf"}
 
 
@@ -101,6 +101,19 @@ def test_one_seed_gives_the_same_figures_and_another_seed_others(measure):
     assert first != other
 
 
+def test_heads_can_be_turned_aside_and_are_grouped_by_where_they_look_then(measure):
+    out = measure("--limit", 6, "--turned", 1)
+    assert read(out)["conditions"]["of them turned aside"] == "100%"
+    with (out / "faces.csv").open(encoding="utf-8") as file:
+        turned = {row["photo"]: float(row["yaw degrees"]) for row in csv.DictReader(file)}
+    with (measure("--limit", 6) / "faces.csv").open(encoding="utf-8") as file:
+        straight = {row["photo"]: float(row["yaw degrees"]) for row in csv.DictReader(file)}
+    assert all(abs(yaw) > abs(straight[photo]) for photo, yaw in turned.items())
+    assert max(map(abs, turned.values())) > 45
+    with (out / "segmentation.csv").open(encoding="utf-8") as file:
+        assert "over 60°" in {row["yaw"] for row in csv.DictReader(file)}
+
+
 def test_a_face_wears_the_same_mask_whatever_methods_are_compared(faces_pack, networks, measure, tmp_path):
     alone = tmp_path / "alone"
     arguments = ["--pack", faces_pack, "--out", alone, "--segmenter", networks.segmenter, "--identities", 0, "--limit", 6]
@@ -133,6 +146,7 @@ def test_masks_of_another_synthesis_are_named_by_their_pictures(measure, tmp_pat
         (["--limit", "1"], UsageError, "--limit 1"),
         (["--camera", "2"], UsageError, "--camera 2.0"),
         (["--identities", "-1"], UsageError, "--identities -1"),
+        (["--turned", "1.5"], UsageError, "--turned 1.5: must lie from 0 to 1"),
         (["--templates", "a", "--held-out-templates", "b"], UsageError, "exclude each other"),
         (["--methods", "nowhere.safetensors"], WeightsError, "no such weights"),
         (["--methods", "telea", "telea"], UsageError, "more than one"),

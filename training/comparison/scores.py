@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +13,8 @@ from vidunmask.training.evaluation.fills import Judges
 from vidunmask.training.evaluation.methods import widen
 from vidunmask.training.evaluation.protocols import Masks, chunks
 from vidunmask.training.losses import compose
-from vidunmask.training.pack import STILL, Pack, spread
+from vidunmask.training.pack import Pack, spread
 from vidunmask.training.sizes import shrink, shrink_hole
-from vidunmask.training.synthesis.turn import turn_some
 from vidunmask.types import ByteArray
 
 METRICS = ("ssim", "psnr", "l1")
@@ -71,11 +69,7 @@ def score(
     shown = set(rows[:: max(1, len(rows) // SHEET)][:SHEET].tolist())
     known = set(spread(rows, identities).tolist()) if judges.identity is not None and identities else set()
     network.eval()
-    for chunk in chunks(pack, rows, seed=SEED, stream=STREAM, device=device):
-        if turned:
-            side = torch.Generator().manual_seed(SEED + int(chunk.rows[0]))
-            faces = turn_some(chunk.images, chunk.landmarks, chunk.valid, side, share=turned, jitter=STILL)
-            chunk = dataclasses.replace(chunk, **dict(zip(("images", "landmarks", "valid"), faces, strict=True)))
+    for chunk in chunks(pack, rows, seed=SEED, stream=STREAM, device=device, turned=turned):
         made = masks(chunk)
         masked, truth = shrink(made.masked, size), shrink(made.truth, size)
         region = shrink_hole(widen(made.mask), size)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vidunmask.training import metrics
-from vidunmask.training.evaluation.groups import Person
+from vidunmask.training.evaluation.groups import Person, as_turned
 from vidunmask.training.evaluation.identity import Identity
 from vidunmask.training.evaluation.inception import Inception
 from vidunmask.training.evaluation.methods import Method, widen
@@ -101,6 +101,7 @@ def measure_fills(
     seed: int,
     device: torch.device,
     progress: Callable[[int], None],
+    turned: float = 0.0,
 ) -> Fills:
     """Measures all methods on the faces ``rows``; ``identities`` of them, evenly spread, by `Identity` too.
 
@@ -111,7 +112,7 @@ def measure_fills(
     features: dict[str, list[FloatArray]] = defaultdict(list)
     gallery = Gallery(every=max(1, len(rows) // SHOWN))
     identified = set(spread(rows, identities).tolist()) if judges.identity is not None and identities > 0 else set()
-    for chunk in chunks(pack, rows, seed=seed, stream=0, device=device):
+    for chunk in chunks(pack, rows, seed=seed, stream=0, device=device, turned=turned):
         some = chunk.rows
         made = masks(chunk)
         found = widen(torch.sigmoid(segmenter(made.masked)))
@@ -139,7 +140,7 @@ def measure_fills(
                 if scores is None:
                     scores = -figures["lpips masked"] if "lpips masked" in figures else figures["psnr masked"]
                 for index, row in enumerate(some.tolist()):
-                    person = people[row]
+                    person = as_turned(people[row], chunk.yaws, index)
                     record: Record = {
                         "photo": person.photo,
                         **person.groups,

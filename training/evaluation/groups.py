@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -11,11 +11,11 @@ import torch
 
 from vidunmask import geometry
 from vidunmask.training.pack import Pack
-from vidunmask.training.synthesis.head_surface import fit_pose
+from vidunmask.training.synthesis.head_surface import yaws_of
 from vidunmask.types import ByteArray, FloatArray
 
 GROUPINGS = ("type", "yaw", "tone", "tier", "source")
-_YAWS = ((15.0, "under 15°"), (30.0, "15° to 30°"), (180.0, "over 30°"))
+_YAWS = ((15.0, "under 15°"), (30.0, "15° to 30°"), (60.0, "30° to 60°"), (180.0, "over 60°"))
 # Individual typology angle, limits after Chardon et al., Int. J. Cosmetic Science 13(4), 1991, and Del Bino et al., 2006.
 _TONES = (
     (-30.0, "dark"),
@@ -48,12 +48,16 @@ class Person:
         return {"yaw": turned, "tone": tone, "tier": self.tier, "source": self.source}
 
 
+def as_turned(person: Person, yaws: tuple[float, ...] | None, index: int) -> Person:
+    """A person whose head may have been turned for the measurement, with the others of a `Chunk`."""
+    return person if yaws is None else replace(person, yaw=yaws[index])
+
+
 def people(folder: Path, pack: Pack, rows: np.ndarray) -> dict[int, Person]:
     """Who stands in some rows of a pack."""
     table = np.load(folder / "faces.npz")
     photo, tier, source = (table[name] for name in ("photo", "tier", "source"))
-    rotation = fit_pose(torch.from_numpy(pack.landmarks[rows]).float()).rotation
-    yaws = torch.rad2deg(torch.asin(rotation[:, 0, 2].clamp(-1, 1))).tolist()
+    yaws = yaws_of(torch.from_numpy(pack.landmarks[rows]).float())
     margin = (pack.side - geometry.CROP_SIZE) // 2
     found = {}
     for row, yaw in zip(rows.tolist(), yaws, strict=True):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vidunmask.training import metrics
 from vidunmask.training.evaluation.fills import Record
-from vidunmask.training.evaluation.groups import Person
+from vidunmask.training.evaluation.groups import Person, as_turned
 from vidunmask.training.evaluation.protocols import Masks, chunks
 from vidunmask.training.morphology import dilate, erode
 from vidunmask.training.pack import Pack
@@ -101,13 +101,14 @@ def measure_segmentation(
     seed: int,
     device: torch.device,
     progress: Callable[[int], None],
+    turned: float = 0.0,
 ) -> Segmentation:
     """Measures the segmenter on the faces ``rows``, every `BARE`-th of them without a mask."""
     result = Segmentation(camera, [], Calibration(), Calibration())
     is_bare = np.arange(len(rows)) % BARE == BARE - 1
     for bare in (False, True):
         stream = 1 + round(camera * 100) + 500 * bare
-        for chunk in chunks(pack, rows[is_bare == bare], seed=seed, stream=stream, device=device):
+        for chunk in chunks(pack, rows[is_bare == bare], seed=seed, stream=stream, device=device, turned=turned):
             some = chunk.rows
             made = masks(chunk, bare=bare)
             probability = torch.sigmoid(segmenter(made.masked))
@@ -119,8 +120,9 @@ def measure_segmentation(
             area = (probability > 0.5).float().mean((1, 2, 3)).tolist()
             for index, row in enumerate(some.tolist()):
                 figures = {"false area": area[index]} if bare else {"iou": overlap[index], "iou of the body": body[index]}
+                person = as_turned(people[row], chunk.yaws, index)
                 record: Record = {
-                    "photo": people[row].photo, **people[row].groups, "type": made.types[index], "camera": camera, **figures,
+                    "photo": person.photo, **person.groups, "type": made.types[index], "camera": camera, **figures,
                 }  # fmt: skip
                 result.records.append(record)
             progress(len(some))

@@ -13,6 +13,8 @@ from torch import Tensor
 from vidunmask.training.evaluation.pasted import PastedMasks
 from vidunmask.training.masked_faces import KINDS, MaskSynthesizer
 from vidunmask.training.pack import STILL, Pack, draw_batch
+from vidunmask.training.synthesis.head_surface import yaws_of
+from vidunmask.training.synthesis.turn import turn_some
 
 DRAWN = ("surgical", "cloth", "n95", "kn95", "scarf")  # the five types of §4.1
 CHUNK = 16  # faces drawn at once; part of what a seed means
@@ -66,6 +68,7 @@ class Chunk:
     landmarks: Tensor  # (B, 68, 2) pixels of the images
     valid: Tensor  # (B, 1, S, S), 1 where the photo had a picture; beyond its edge the edge is repeated
     generator: torch.Generator
+    yaws: tuple[float, ...] | None = None  # degrees to the right of the picture, where heads were turned
 
 
 class Masks:
@@ -87,14 +90,21 @@ class Masks:
         return MaskedFaces(pair[:, 0], mask, pair[:, 1], types)
 
 
-def chunks(pack: Pack, rows: np.ndarray, *, seed: int, stream: int, device: torch.device) -> Iterator[Chunk]:
-    """Some faces at a time.
+def chunks(
+    pack: Pack, rows: np.ndarray, *, seed: int, stream: int, device: torch.device, turned: float = 0.0
+) -> Iterator[Chunk]:
+    """Some faces at a time, a share ``turned`` of them turned aside up to profile, as `turn` does it.
 
     Each chunk has a generator of its own, so that a face gets the same mask whatever else is measured. ``stream`` keeps the
-    randomness of different measurements apart.
+    randomness of different measurements apart; heads turn alike in all.
     """
     for start in range(0, len(rows), CHUNK):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + stream * 10_007 + start)
         some = rows[start : start + CHUNK]
         images, landmarks, valid = draw_batch(pack, some, jitter=STILL, generator=generator, device=device)
-        yield Chunk(some, images, landmarks, valid, generator)
+        yaws = None
+        if turned:
+            apart = torch.Generator().manual_seed(seed + int(some[0]))
+            images, landmarks, valid = turn_some(images, landmarks, valid, apart, share=turned, jitter=STILL)
+            yaws = tuple(round(yaw, 1) for yaw in yaws_of(landmarks))
+        yield Chunk(some, images, landmarks, valid, generator, yaws)

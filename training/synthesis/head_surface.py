@@ -90,6 +90,12 @@ def fit_pose(landmarks: Tensor) -> Pose:
     return Pose(rotation, scale, offset, landmarks[:, list(SHAPE)] - explained)
 
 
+def yaws_of(landmarks: Tensor) -> list[float]:
+    """How far heads with landmarks (B, 68, 2) are turned, in degrees, to the right of the picture where positive."""
+    yaw = torch.asin(fit_pose(landmarks).rotation[:, 0, 2].clamp(-1, 1))
+    return [float(degrees) for degrees in torch.rad2deg(yaw)]
+
+
 def profile(t: Tensor) -> Tensor:
     """(5, ...) the hull at profile coordinate t (...): centre y and z, side x, y and z; Catmull-Rom between the knots."""
     knots = t.new_tensor(_KNOTS)

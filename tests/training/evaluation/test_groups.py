@@ -30,8 +30,8 @@ def test_hair_over_the_forehead_does_not_make_skin_dark():
 
 
 def test_limits_of_the_groups():
-    groups = [Person("", "A", "s", yaw, ita).groups for yaw, ita in ((-14, 56), (16, 30), (-40, -31), (0, None))]
-    assert [group["yaw"] for group in groups] == ["under 15°", "15° to 30°", "over 30°", "under 15°"]
+    groups = [Person("", "A", "s", yaw, ita).groups for yaw, ita in ((-14, 56), (16, 30), (-40, -31), (75, None))]
+    assert [group["yaw"] for group in groups] == ["under 15°", "15° to 30°", "30° to 60°", "over 60°"]
     assert [group["tone"] for group in groups] == ["very light", "intermediate", "dark", "no colour"]
 
 
