@@ -229,8 +229,7 @@ def turned_more_often(pack: Pack, *, degrees: float = 18.0, times: int = 4) -> n
 
     Of photos that people pose for, one in thirty shows a face turned by 25 degrees; videos show them all the time.
     """
-    pose = fit_pose(torch.from_numpy(pack.landmarks[pack.rows]).float())
-    yaw = torch.rad2deg(torch.asin(pose.rotation[:, 0, 2].clamp(-1, 1))).abs().numpy()
+    yaw = fit_pose(torch.from_numpy(pack.landmarks[pack.rows]).float()).yaw.rad2deg().abs().numpy()
     return np.concatenate([pack.rows, *[pack.rows[yaw > degrees]] * (times - 1)])
 
 

@@ -11,7 +11,7 @@ import torch
 
 from vidunmask import geometry
 from vidunmask.training.pack import Pack
-from vidunmask.training.synthesis.head_surface import yaws_of
+from vidunmask.training.synthesis.head_surface import fit_pose
 from vidunmask.types import ByteArray, FloatArray
 
 GROUPINGS = ("type", "yaw", "tone", "tier", "source")
@@ -57,7 +57,7 @@ def people(folder: Path, pack: Pack, rows: np.ndarray) -> dict[int, Person]:
     """Who stands in some rows of a pack."""
     table = np.load(folder / "faces.npz")
     photo, tier, source = (table[name] for name in ("photo", "tier", "source"))
-    yaws = yaws_of(torch.from_numpy(pack.landmarks[rows]).float())
+    yaws = fit_pose(torch.from_numpy(pack.landmarks[rows]).float()).yaw.rad2deg().tolist()
     margin = (pack.side - geometry.CROP_SIZE) // 2
     found = {}
     for row, yaw in zip(rows.tolist(), yaws, strict=True):

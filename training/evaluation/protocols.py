@@ -13,7 +13,7 @@ from torch import Tensor
 from vidunmask.training.evaluation.pasted import PastedMasks
 from vidunmask.training.masked_faces import KINDS, MaskSynthesizer
 from vidunmask.training.pack import STILL, Pack, draw_batch
-from vidunmask.training.synthesis.head_surface import yaws_of
+from vidunmask.training.synthesis.head_surface import fit_pose
 from vidunmask.training.synthesis.turn import turn_some
 
 DRAWN = ("surgical", "cloth", "n95", "kn95", "scarf")  # the five types of §4.1
@@ -106,5 +106,5 @@ def chunks(
         if turned:
             apart = torch.Generator().manual_seed(seed + int(some[0]))
             images, landmarks, valid = turn_some(images, landmarks, valid, apart, share=turned, jitter=STILL)
-            yaws = tuple(round(yaw, 1) for yaw in yaws_of(landmarks))
+            yaws = tuple(round(yaw, 1) for yaw in fit_pose(landmarks).yaw.rad2deg().tolist())
         yield Chunk(some, images, landmarks, valid, generator, yaws)

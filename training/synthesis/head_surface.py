@@ -63,6 +63,11 @@ class Pose:
         return Pose(self.rotation[index], self.scale[index], self.offset[index], self.residual[index])
 
     @property
+    def yaw(self) -> Tensor:
+        """(B,) radians, to the right of the picture where positive."""
+        return torch.asin(self.rotation[:, 0, 2].clamp(-1, 1))
+
+    @property
     def roll(self) -> Tensor:
         """(B,) radians, clockwise in the picture; by the head's vertical axis, since in profile the other one is a point."""
         return torch.atan2(-self.rotation[:, 0, 1], self.rotation[:, 1, 1])
@@ -88,12 +93,6 @@ def fit_pose(landmarks: Tensor) -> Pose:
     offset = seen_middle[:, 0] - scale[:, None] * (rows @ middle)
     explained = scale[:, None, None] * (head[list(SHAPE)] @ rows.transpose(1, 2)) + offset[:, None]
     return Pose(rotation, scale, offset, landmarks[:, list(SHAPE)] - explained)
-
-
-def yaws_of(landmarks: Tensor) -> list[float]:
-    """How far heads with landmarks (B, 68, 2) are turned, in degrees, to the right of the picture where positive."""
-    yaw = torch.asin(fit_pose(landmarks).rotation[:, 0, 2].clamp(-1, 1))
-    return [float(degrees) for degrees in torch.rad2deg(yaw)]
 
 
 def profile(t: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ def turn_some(
         return images, landmarks, valid
     device = images.device
     pose = fit_pose(landmarks[index])
-    yaw = torch.asin(pose.rotation[:, 0, 2].clamp(-1, 1))
+    yaw = pose.yaw
     side = torch.where(yaw.abs() > 0.1, yaw.sign(), side[index].to(device))
     by = side * torch.minimum(angle[index].to(device), (math.radians(MOST) - yaw.abs()).clamp_min(0))
     in_profile = _in_profile(yaw + by).cpu()
@@ -103,7 +103,7 @@ def turn(
     source = _seen(head, pose, torch.zeros_like(angle))
     moved = torch.lerp(source, _seen(head, pose, angle), belongs[..., None])  # far from the head pixels stay
     points = _seen(_lifted(landmarks[:, None], images.new_tensor(HEAD)[:, 2], pose), pose, angle)[:, 0]
-    profile_share = _in_profile(torch.asin(pose.rotation[:, 0, 2].clamp(-1, 1)) + angle).tolist()
+    profile_share = _in_profile(pose.yaw + angle).tolist()
     exact = np.stack(
         [
             _aligned(face, size, roll, share)
