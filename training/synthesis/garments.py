@@ -195,7 +195,7 @@ def finish(on: Sheet, laid: Laid, cut: Cut, form: Form, dice: Dice, *, colour: T
     tone = torch.lerp(torch.ones_like(tone), tone * dark, body)
     height = (height - turned).mul_(body)
     colour = torch.lerp(form.strap_colour[:, :, None, None], colour, body[:, None])
-    lift = relief(lay(cut, *chart(on.t_low, on.t_high)), bulge=form.bulge, low=form.low)
+    lift = relief(lay(cut, *chart(on.t_low, on.t_high)), bulge=form.bulge, low=form.low, tent=form.tent)
     alpha = torch.maximum(body, band)
     drawn = _noted_form(cut, form)
     return Garment(colour, tone, alpha, height, on.t_low, on.t_high, form.tent, form.ridge, form.flare, lift, drawn)
@@ -206,7 +206,7 @@ def finish_plain(on: Sheet, laid: Laid, cut: Cut, form: Form, dice: Dice, *, col
     body = cover(laid.inside, DOWN * 1.65 / laid.v.shape[1])
     alpha = torch.maximum(body, straps(cut, on.phi, on.t, dice, width=form.strap, about_head=form.about_head))
     flat = torch.ones_like(body)
-    lift = relief(lay(cut, *chart(on.t_low, on.t_high)), bulge=form.bulge, low=form.low)
+    lift = relief(lay(cut, *chart(on.t_low, on.t_high)), bulge=form.bulge, low=form.low, tent=form.tent)
     return Garment(
         colour[:, :, None, None],
         flat,

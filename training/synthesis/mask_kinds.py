@@ -54,8 +54,8 @@ def surgical(dice: Dice, sources: Sources) -> Garment:
     laid, base = lay(cut, on.phi, on.t), dice.colour(fabric.SURGICAL)
     white = dice.uniform(0.85, 0.97)[:, None].expand(-1, 3)
     form = Form(
-        bulge=dice.uniform(-0.02, 0.12),
-        low=dice.uniform(-0.4, 0.4),
+        bulge=dice.uniform(-0.02, 0.2),
+        low=dice.uniform(-0.4, 0.5),
         tent=dice.uniform(0.35, 0.8),
         ridge=dice.uniform(0.1, 0.45),
         flare=dice.uniform(-0.1, 0.14),
@@ -123,8 +123,8 @@ def cloth(dice: Dice, sources: Sources) -> Garment:
     cut = worn(where_cut(boxy, square, fitted), dice)
     laid, base = lay(cut, on.phi, on.t), dice.colour(fabric.CLOTH, wild=0.2)
     form = Form(
-        bulge=dice.uniform(-0.02, 0.16),
-        low=dice.uniform(-0.5, 0.3),
+        bulge=dice.uniform(-0.02, 0.25),
+        low=dice.uniform(-0.5, 0.5),
         tent=dice.uniform(0.3, 0.95),
         ridge=dice.uniform(0.04, 0.4),
         flare=dice.uniform(-0.15, 0.12),
@@ -184,8 +184,8 @@ def n95(dice: Dice, sources: Sources) -> Garment:
     )
     laid, base = lay(cut, on.phi, on.t), dice.colour(fabric.RESPIRATOR, wild=0.05)
     form = Form(
-        bulge=dice.uniform(0.12, 0.45),
-        low=dice.uniform(-0.5, 0.3),
+        bulge=dice.uniform(0.12, 0.6),
+        low=dice.uniform(-0.5, 0.4),
         tent=dice.uniform(0.0, 0.5),
         ridge=dice.uniform(0.3, 0.6),
         flare=dice.uniform(-0.15, 0.05),
@@ -244,8 +244,8 @@ def kn95(dice: Dice, sources: Sources) -> Garment:
     laid, base = lay(cut, on.phi, on.t), dice.colour(fabric.RESPIRATOR, wild=0.08)
     boat = dice.chance(0.25)  # three panels across instead of a fold down
     form = Form(
-        bulge=dice.uniform(0.05, 0.3),
-        low=dice.uniform(-0.6, 0.4),
+        bulge=dice.uniform(0.05, 0.6),
+        low=dice.uniform(-0.4, 0.9),
         tent=torch.where(boat, 0.5, dice.uniform(0.75, 1.0)),
         ridge=torch.where(boat, 0.4, dice.uniform(0.005, 0.12)),
         flare=dice.uniform(-0.2, 0.05),

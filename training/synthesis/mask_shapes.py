@@ -133,15 +133,17 @@ def straps(cut: Cut, phi: Tensor, t: Tensor, dice: Dice, *, width: Tensor, about
     return cover(half - nearest, DOWN * (t[:, -1:] - t[:, :1]) / t.shape[1]).mul_(half > 0)
 
 
-def relief(laid: Laid, *, bulge: Tensor, low: Tensor) -> Tensor:
-    """(B, H, W) eye distances that a formed mask stands off the tight hull: 0 at its outline, ``bulge`` (B,) at most.
+def relief(laid: Laid, *, bulge: Tensor, low: Tensor, tent: Tensor) -> Tensor:
+    """(B, H, W) eye distances that a formed mask stands off the tight hull: 0 at its outline, about ``bulge`` (B,) at most.
 
-    ``low`` (B,) moves the highest point down from the middle, -1..1.
+    ``low`` (B,) moves the highest point down from the middle, -1..1. ``tent`` (B,) is that of `head_surface.drape`: what is
+    folded to a ridge stands off nearly as far below the lips and above them, and in profile has a straight front, as the beak
+    of a folded respirator does.
     """
     across = (1 - laid.a.square()).clamp_min(0)
     v = laid.v.clamp(0, 1)
     down = (4 * v * (1 - v)) * (1 + per_sample(low) * (2 * v - 1))
-    return per_sample(bulge) * across**0.8 * down.clamp_min(0) ** 0.7
+    return per_sample(bulge) * across**0.8 * down.clamp_min(0) ** per_sample(0.7 - 0.35 * tent)
 
 
 def random_cut(dice: Dice, **ranges: tuple[float, float]) -> Cut:

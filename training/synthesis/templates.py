@@ -154,9 +154,9 @@ def template(dice: Dice, sources: Sources, turned: Tensor) -> Garment:
     grid = torch.stack(torch.broadcast_tensors(laid.a / REACH[0], (laid.v - 0.5) / REACH[1]), -1)
     texture = F.grid_sample(masks[score.argmax(1)], grid, mode="bilinear", padding_mode="zeros", align_corners=True)
     colour, alpha = texture[:, :3], texture[:, 3]
-    bulge, low = dice.uniform(0.0, 0.2), dice.uniform(-0.4, 0.4)
-    lift = relief(lay(cut, *chart(on.t_low, on.t_high)), bulge=bulge, low=low)
+    bulge, low = dice.uniform(0.0, 0.25), dice.uniform(-0.4, 0.5)
     tent, ridge, flare = dice.uniform(0.3, 0.9), dice.uniform(0.05, 0.4), dice.uniform(-0.1, 0.1)
+    lift = relief(lay(cut, *chart(on.t_low, on.t_high)), bulge=bulge, low=low, tent=tent)
     form = (tent, ridge, flare, lift, noted(cut, bulge=bulge, low=low, tent=tent, ridge=ridge, flare=flare))
     if sources.plain:
         middle = (colour * alpha[:, None]).sum((2, 3), keepdim=True) / alpha.sum((1, 2))[:, None, None, None].clamp_min(1)
