@@ -59,6 +59,24 @@ def test_masks_of_turned_heads_are_whole(yaw: float) -> None:
     assert np.median(pieces) == 1  # thin straps of a few come in pieces
 
 
+@pytest.mark.parametrize("yaw", [-85, 85])
+def test_in_profile_respirators_stand_before_the_lips_and_other_masks_lie_close(yaw: float) -> None:
+    """On clips the fronts of folded respirators stand up to half an eye distance before the lips."""
+    x, y = head_landmarks(yaw=yaw)[57].tolist()
+
+    def before_the_lips(kind: str) -> torch.Tensor:
+        made = draw(MaskSynthesizer(), 48, yaw=yaw, kinds=[kind], shapes_only=True)
+        row = made.mask[:, 0, round(y)] > 0.5
+        reach = (torch.arange(row.shape[1]) - x) * np.sign(yaw)
+        return torch.where(row, reach, -torch.inf).amax(1) / 64
+
+    for kind in ("n95", "kn95"):
+        assert 0.3 < before_the_lips(kind).median() < 0.5
+        assert before_the_lips(kind).quantile(0.9) > 0.5
+    for kind in ("surgical", "cloth"):
+        assert before_the_lips(kind).median() < 0.25
+
+
 @pytest.mark.parametrize("kind", DRAWN)
 def test_outside_the_mask_only_a_shadow_is_left(kind: str) -> None:
     made = draw(MaskSynthesizer(camera=0.0), 8, kinds=[kind])
