@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 
 from tests.stages.drawn_faces import DiscDetector, frame_with
+from vidunmask import geometry
 from vidunmask.detectors import Landmarks
 from vidunmask.detectors._crew import Crew
 from vidunmask.stages import detect as stage
 from vidunmask.stages.detect import FaceFinder, detect
-from vidunmask.types import Frame
+from vidunmask.stages.regions import angle_of
+from vidunmask.types import Detection, Frame
 
 
 def centre(face) -> np.ndarray:
@@ -49,6 +51,54 @@ def test_where_landmarks_are_not_trusted_the_picture_tells_how_the_face_moved() 
     path = np.array([centre(s.faces[0]) for s in seen])[2:]
     assert np.abs(np.diff(path, axis=0) - [4, 0]).mean() < 1.5  # what is read sways by 9 px from frame to frame
     assert np.allclose(path[-8:].mean(axis=0), [60 + 4 * 19.5, 90], atol=6)
+
+
+class _Leaning(DiscDetector):
+    """Reads landmarks as upright as the region it reads them in, but for the first, and trusts none of them."""
+
+    def __init__(self, lean: float) -> None:
+        super().__init__()
+        self.lean = np.deg2rad(lean)
+
+    def region(self, face: Detection | np.ndarray) -> np.ndarray:
+        level = super().region(face)
+        return level if isinstance(face, Detection) else _about_middle(level, -lean_of(face))
+
+    def landmarks(self, region: np.ndarray) -> Landmarks:
+        found = super().landmarks(region)
+        level = np.array([[1.0, 0, 0], [0, 1, 0]])
+        leaning = geometry.apply(_about_middle(level, self.lean), found.points).astype(np.float32)
+        self.lean = 0.0
+        return replace(found, points=leaning, trust=0.0)
+
+
+def _about_middle(to_region: np.ndarray, angle: float) -> np.ndarray:
+    """The transform to a region that is then turned by so many radians, clockwise."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    middle = np.full(2, (DiscDetector.region_size - 1) / 2)
+    linear = np.array([[cos, -sin], [sin, cos]])
+    return geometry.compose(to_region, np.concatenate([linear, (middle - linear @ middle)[:, None]], axis=1))
+
+
+def lean_of(landmarks: np.ndarray) -> float:
+    return -angle_of(geometry.align(landmarks))
+
+
+@pytest.mark.parametrize("lean", [-28.0, 28.0])
+def test_a_face_whose_landmarks_are_not_trusted_rights_itself_as_the_detector_has_it(lean: float) -> None:
+    frames = [frame_with([(160, 90, 22)], i, spots=True) for i in range(24)]
+    seen = list(detect(frames, _Leaning(lean), every=4))
+    leans = np.rad2deg([lean_of(s.faces[0].landmarks) for s in seen]) * np.sign(lean)
+    assert 8 < leans[0] < 20  # halfway, as far as the prior goes
+    assert abs(leans[-1]) < 3
+    assert np.diff(leans).max() < 1
+
+
+def test_a_face_on_its_side_is_not_stood_up() -> None:
+    frames = [frame_with([(160, 90, 22)], i, spots=True) for i in range(9)]
+    seen = list(detect(frames, _Leaning(96.0), every=4))
+    leans = np.rad2deg([lean_of(s.faces[0].landmarks) for s in seen])
+    assert np.abs(leans - 90).max() < 6
 
 
 class _Turning(DiscDetector):
