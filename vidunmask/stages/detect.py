@@ -33,6 +33,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _TRUSTED = 0.8  # of landmarks that need no flow
+_HALF_TRUSTED = 0.4  # and of those that still say how the head leans
 _DRAW = 0.2  # share of the way that a face followed by the flow goes to the detector's in each frame
 _DRAW_FAR = 0.35  # and where the detector sees it elsewhere
 _LEVEL = 0.4  # and of the way, at each pass, from how it leans to how the detector has it lean
@@ -327,8 +328,7 @@ class FaceFinder:
                 trust = min(face.trust, anew.trust)
                 seen = anew if trust >= _TRUSTED else _drawn(anew, seen.landmarks, trust, least=_DRAW_FAR)
                 face = replace(face, view=view)
-        if face.trust < _TRUSTED:
-            seen = _levelled(seen, angle_of(region) - angle_of(there), _LEVEL * (1 - face.trust / _TRUSTED))
+        seen = _levelled(seen, angle_of(region) - angle_of(there), _LEVEL * _distrust(face.trust))
         score = max(MIN_SCORE, min(look, detection.score))
         return replace(face, seen=replace(seen, score=score, detected=True, trust=face.trust))
 
@@ -345,9 +345,8 @@ class FaceFinder:
 
 
 def _newly(seen: SeenFace, view: View) -> _Followed:
-    if seen.trust < _TRUSTED:
-        lean = -angle_of(geometry.align(seen.landmarks))
-        seen = _levelled(seen, -lean, _UPRIGHT * (1 - seen.trust / _TRUSTED))
+    lean = -angle_of(geometry.align(seen.landmarks))
+    seen = _levelled(seen, -lean, _UPRIGHT * _distrust(seen.trust))
     return _Followed(seen, np.zeros(2), view=view, trust=seen.trust)
 
 
@@ -358,8 +357,15 @@ def _drawn(seen: SeenFace, followed: FloatArray, trust: float, *, least: float) 
     return replace(seen, landmarks=landmarks, box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]))
 
 
+def _distrust(trust: float) -> float:
+    """How far (0..1) landmarks are so little trusted that they say nothing of how the head leans."""
+    return max(0.0, 1 - trust / _HALF_TRUSTED)
+
+
 def _levelled(seen: SeenFace, lean: float, share: float) -> SeenFace:
     """A face turned about its middle by a ``share`` of ``lean``, radians clockwise, but for whole quarters of a turn."""
+    if share == 0:
+        return seen
     lean -= math.pi / 2 * round(lean / (math.pi / 2))
     cos, sin = math.cos(share * lean), math.sin(share * lean)
     middle = seen.landmarks.mean(axis=0)
