@@ -328,7 +328,7 @@ class FaceFinder:
                 trust = min(face.trust, anew.trust)
                 seen = anew if trust >= _TRUSTED else _drawn(anew, seen.landmarks, trust, least=_DRAW_FAR)
                 face = replace(face, view=view)
-        seen = _levelled(seen, angle_of(region) - angle_of(there), _LEVEL * _distrust(face.trust))
+        seen = _levelled(seen, -angle_of(there), _LEVEL * _distrust(face.trust))
         score = max(MIN_SCORE, min(look, detection.score))
         return replace(face, seen=replace(seen, score=score, detected=True, trust=face.trust))
 
@@ -345,8 +345,7 @@ class FaceFinder:
 
 
 def _newly(seen: SeenFace, view: View) -> _Followed:
-    lean = -angle_of(geometry.align(seen.landmarks))
-    seen = _levelled(seen, -lean, _UPRIGHT * _distrust(seen.trust))
+    seen = _levelled(seen, 0.0, _UPRIGHT * _distrust(seen.trust))
     return _Followed(seen, np.zeros(2), view=view, trust=seen.trust)
 
 
@@ -363,11 +362,12 @@ def _distrust(trust: float) -> float:
 
 
 def _levelled(seen: SeenFace, lean: float, share: float) -> SeenFace:
-    """A face turned about its middle by a ``share`` of ``lean``, radians clockwise, but for whole quarters of a turn."""
+    """A face turned about its middle by a ``share`` of the way to a ``lean``, radians clockwise, but for whole quarters."""
     if share == 0:
         return seen
-    lean -= math.pi / 2 * round(lean / (math.pi / 2))
-    cos, sin = math.cos(share * lean), math.sin(share * lean)
+    by = lean + angle_of(geometry.align(seen.landmarks))
+    by -= math.pi / 2 * round(by / (math.pi / 2))
+    cos, sin = math.cos(share * by), math.sin(share * by)
     middle = seen.landmarks.mean(axis=0)
     landmarks = (seen.landmarks - middle) @ np.array([[cos, sin], [-sin, cos]]) + middle
     return replace(seen, landmarks=landmarks, box=np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]))
