@@ -59,7 +59,7 @@ def add_faces(p: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         type=float,
         default=0.0,
-        help="of the faces that are turned aside, up to profile, as in training (default: %(default)s)",
+        help="of the faces that are turned aside, up to profile and a little past it, as in training (default: %(default)s)",
     )
     faces.add_argument("--tiers", default="ABC", help="rights tiers of the photos (default: %(default)s)")
     faces.add_argument("--limit", metavar="N", type=int, help="only so many faces, evenly spread")

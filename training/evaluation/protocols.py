@@ -93,7 +93,7 @@ class Masks:
 def chunks(
     pack: Pack, rows: np.ndarray, *, seed: int, stream: int, device: torch.device, turned: float = 0.0
 ) -> Iterator[Chunk]:
-    """Some faces at a time, a share ``turned`` of them turned aside up to profile, as `turn` does it.
+    """Some faces at a time, a share ``turned`` of them turned aside up to profile and a little past it, as `turn` does it.
 
     Each chunk has a generator of its own, so that a face gets the same mask whatever else is measured. ``stream`` keeps the
     randomness of different measurements apart; heads turn alike in all.

@@ -27,8 +27,8 @@ from vidunmask.types import FloatArray
 
 LATTICE = 49  # vertices a side over twice the picture's
 PIVOT = (0.0, 0.5, -1.2)  # eye distances, on the axis through the neck
-ANGLES = (12.0, 80.0)  # degrees to turn by
-MOST = 88.0  # degrees of the turned head
+ANGLES = (12.0, 92.0)  # degrees to turn by
+MOST = 100.0  # degrees of the turned head: people look past the camera, and further eyes vanish
 PROFILE = (55.0, 75.0)  # degrees of the head over which alignment as a profile takes over
 _SWAY = 2.0  # times as much jitter in profile, in shift and scale
 _LEAN = 4.0  # times as much in angle: neither flow nor landmarks hold a profile's way up, and crops lean by up to 28 degrees

@@ -7,7 +7,7 @@ from tests.training.test_masked_faces import head_landmarks
 from vidunmask import geometry
 from vidunmask.training.pack import STILL, Jitter
 from vidunmask.training.synthesis.head_surface import fit_pose
-from vidunmask.training.synthesis.turn import turn, turn_some
+from vidunmask.training.synthesis.turn import MOST, turn, turn_some
 
 SIZE = 128
 
@@ -109,6 +109,17 @@ def test_a_share_of_the_batch_is_turned_and_one_seed_gives_one_result(faces):
     assert 8 <= int(changed.sum()) <= 24
     assert torch.equal(first[0][~changed], images[~changed])
     assert yaw(first[1][changed]).abs().min() > 8
+
+
+def test_a_head_may_look_past_the_profile(faces):
+    images, landmarks, valid = (part[:1].repeat(64, *[1] * (part.ndim - 1)) for part in faces)
+    _, points, _ = turn_some(images, landmarks, valid, torch.Generator().manual_seed(6), share=1.0, jitter=STILL)
+    facing = fit_pose(points).rotation[:, 2, 2]  # below nothing once the face is turned from the camera
+    past = facing < 0
+    assert 1 <= int(past.sum()) <= 16
+    assert facing.acos().rad2deg().max() < MOST + 4
+    assert (points[past, 36:42].mean(1) > points[past, 42:48].mean(1))[:, 0].all()  # the eyes have changed sides
+    assert (points[~past, 36:42].mean(1) < points[~past, 42:48].mean(1))[:, 0].all()
 
 
 def test_without_a_share_nothing_is_drawn_from_the_generator(faces):
