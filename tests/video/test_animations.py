@@ -67,7 +67,8 @@ def test_frames_times_and_transparency_are_kept(tmp_path: Path, suffix: str, alp
 def test_an_edit_of_a_gif_is_seen(tmp_path: Path) -> None:
     def edit(frame: Frame) -> Frame:
         frame = pixels.editable(frame)
-        pixels.blend_region(frame, np.full((32, 32, 3), 90, np.uint8), np.ones((32, 32), np.float32), (8, 8, 40, 40))
+        frame_to_crop = np.array([[1.0, 0, -8], [0, 1.0, -8]])
+        pixels.paste_crop(frame, np.full((32, 32, 3), 90, np.uint8), np.ones((32, 32), np.float32), frame_to_crop)
         return frame
 
     source = _animation(tmp_path / "in.gif", loop=0)

@@ -138,7 +138,7 @@ def test_a_chroma_sample_changes_only_with_luma_above_it() -> None:
     before = planes_of(raw)
     alpha = np.zeros((9, 9), np.float32)
     alpha[3:6, 3:6] = 1
-    pixels.blend_region(frame, np.full((9, 9, 3), 255, np.uint8), alpha, (11, 13, 20, 22))
+    pixels.paste_crop(frame, np.full((9, 9, 3), 255, np.uint8), alpha, _shift(11, 13))
     y, u, v = (plane != kept for plane, kept in zip(planes_of(raw), before, strict=True))
     luma = np.zeros((40, 40), bool)
     luma[16:19, 14:17] = True

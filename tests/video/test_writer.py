@@ -235,7 +235,7 @@ def test_editing_one_frame_leaves_those_predicted_from_it_alone(tmp_path: Path) 
     def paint(frame: Frame) -> Frame:
         if frame.index % 3 == 0:
             frame = pixels.editable(frame)
-            pixels.blend_region(frame, np.zeros((96, 128, 3), np.uint8), np.ones((96, 128), np.float32), (0, 0, 128, 96))
+            pixels.paste_crop(frame, np.zeros((128, 128, 3), np.uint8), np.ones((128, 128), np.float32), np.eye(2, 3))
         return frame
 
     copy_clip(source, tmp_path / "out.mkv", paint, codec="ffv1")

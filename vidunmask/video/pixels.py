@@ -101,50 +101,11 @@ def paste_crop(frame: Frame, image: SampleArray | FloatArray, alpha: FloatArray,
     where some luma sample under it is. Where alpha is 1 the picture is replaced, not added to: a difference would carry the
     fine texture of a face mask, which the crop is too small to hold, over into the face.
     """
-    _blend(frame, image, alpha, geometry.compose(frame.native_to_display, frame_to_crop))
-
-
-def blend_region(
-    frame: Frame, image: SampleArray | FloatArray, alpha: FloatArray, native_box: tuple[int, int, int, int]
-) -> None:
-    """Blends a patch (h, w, 3) RGB by alpha (h, w) into the box xyxy of the stored planes, in place; like `paste_crop`.
-
-    Raises ValueError where the box and the patch differ in size.
-    """
-    x0, y0, x1, y1 = native_box
-    if image.shape[:2] != (y1 - y0, x1 - x0):
-        raise ValueError(f"patch of {image.shape[:2]} for a box of {(y1 - y0, x1 - x0)}")
-    _blend(frame, image, alpha, np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0]]))
-
-
-def resample(
-    image: SampleArray, image_to_out: FloatArray, size: tuple[int, int], *, replicate: bool = True, cubic: bool = False
-) -> SampleArray:
-    """``image`` warped to ``size`` (width, height), area-filtered along each axis that shrinks by more than 1.5.
-
-    Outside the image: its edge where ``replicate``, else zero.
-    """
-    height, width = image.shape[:2]
-    scale = np.hypot(image_to_out[0, :2], image_to_out[1, :2])  # out pixels per image pixel, along x and along y
-    if scale.min() < _SHRINK_FROM:
-        target = [
-            max(1, int(np.ceil(side * s))) if s < _SHRINK_FROM else side for side, s in zip((width, height), scale, strict=True)
-        ]
-        image = cv2.resize(image, (target[0], target[1]), interpolation=cv2.INTER_AREA)
-        grow = np.array([width / target[0], height / target[1]])
-        back = np.array([[grow[0], 0, grow[0] / 2 - 0.5], [0, grow[1], grow[1] / 2 - 0.5]])
-        image_to_out = geometry.compose(back, image_to_out)
-    flags = cv2.INTER_CUBIC if cubic and scale.max() > 1 else cv2.INTER_LINEAR
-    border = cv2.BORDER_REPLICATE if replicate else cv2.BORDER_CONSTANT
-    return cv2.warpAffine(image, image_to_out, size, flags=flags, borderMode=border, borderValue=0)
-
-
-def _blend(frame: Frame, image: SampleArray | FloatArray, alpha: FloatArray, native_to_image: FloatArray) -> None:
     native, layout = frame.native, _layout(frame)
     x, y, w, h = cv2.boundingRect((alpha >= _FAINTEST).astype(np.uint8))
     if w == 0:
         return
-    image_to_native = geometry.invert(native_to_image)
+    image_to_native = geometry.invert(geometry.compose(frame.native_to_display, frame_to_crop))
     corners = np.array([[x - 1.0, y - 1], [x + w, y - 1], [x - 1, y + h], [x + w, y + h]])
     box = _aligned(geometry.apply(image_to_native, corners), (native.height, native.width), layout)
     if box is None:
@@ -180,6 +141,28 @@ def _blend(frame: Frame, image: SampleArray | FloatArray, alpha: FloatArray, nat
         # Exact in float32 up to 16 bits: where the weight is 0 the stored code comes back.
         mixed = np.clip(np.rint(stored + weight * (fill - stored)), 0, coding.maximum).astype(region.dtype)
         np.copyto(region, mixed << layout.shift if layout.shift else mixed, where=weight > 0)
+
+
+def resample(
+    image: SampleArray, image_to_out: FloatArray, size: tuple[int, int], *, replicate: bool = True, cubic: bool = False
+) -> SampleArray:
+    """``image`` warped to ``size`` (width, height), area-filtered along each axis that shrinks by more than 1.5.
+
+    Outside the image: its edge where ``replicate``, else zero.
+    """
+    height, width = image.shape[:2]
+    scale = np.hypot(image_to_out[0, :2], image_to_out[1, :2])  # out pixels per image pixel, along x and along y
+    if scale.min() < _SHRINK_FROM:
+        target = [
+            max(1, int(np.ceil(side * s))) if s < _SHRINK_FROM else side for side, s in zip((width, height), scale, strict=True)
+        ]
+        image = cv2.resize(image, (target[0], target[1]), interpolation=cv2.INTER_AREA)
+        grow = np.array([width / target[0], height / target[1]])
+        back = np.array([[grow[0], 0, grow[0] / 2 - 0.5], [0, grow[1], grow[1] / 2 - 0.5]])
+        image_to_out = geometry.compose(back, image_to_out)
+    flags = cv2.INTER_CUBIC if cubic and scale.max() > 1 else cv2.INTER_LINEAR
+    border = cv2.BORDER_REPLICATE if replicate else cv2.BORDER_CONSTANT
+    return cv2.warpAffine(image, image_to_out, size, flags=flags, borderMode=border, borderValue=0)
 
 
 def _layout(frame: Frame) -> Layout:
