@@ -3,7 +3,8 @@
 Of 8,282 training photos none shows a face turned by more than 40 degrees, while people in videos look aside all the time. The
 photo is lifted onto the mean head of `head_surface`, turned about its vertical axis and drawn again; the side that comes into
 view is the stretched cheek, and what the nose hides is left out. Good enough to show a network where a mask, a nose and a
-jaw go when a head turns, not to look at.
+jaw go when a head turns, not to look at. What the photo shows beyond the far cheek, often hair, would lie stretched before the
+face: ground from another photo takes its place more often than not.
 
 Near profile a crop aligned by the eyes means nothing, since they draw together. The pipeline then lays its crop by the height
 of the detector's box about eyes, nose and mouth, which sways; here it is laid by the height from the eyes to the mouth, and
@@ -34,6 +35,10 @@ _SWAY = 2.0  # times as much jitter in profile, in shift and scale
 _LEAN = 4.0  # times as much in angle: neither flow nor landmarks hold a profile's way up, and crops lean by up to 28 degrees
 _TEAR = 0.1  # of half the photo's side: what lies side by side and came from further apart lies on an outline
 _SIGMA = 0.22  # eye distances over which the depth of a point reaches
+_GROUND_FROM = 40.0  # degrees of the head from which the ground before the face may be another
+_GROUND = 0.7  # of these heads
+_CORNER = 0.3  # of a photo's side: such a corner of it makes a ground
+_NECK = (1.9, 2.3)  # eye distances below the eyes over which the ground gives way to what a photo shows beside a neck
 _EASE = 0.1  # how far the surface may pass beside a point, for the sake of its neighbours
 # Points of FaceMesh v2 between those of `HEAD`, where without them the surface was wrong most: wings of the nose, cheeks.
 # The mean of 400 near-frontal training photos, made symmetric; the half to the right of the picture.
@@ -65,6 +70,8 @@ def turn_some(
     angle = torch.deg2rad(ANGLES[0] + (ANGLES[1] - ANGLES[0]) * torch.rand(count, generator=generator))
     side = torch.where(torch.rand(count, generator=generator) < 0.5, 1.0, -1.0)
     errors = jitter.draw(count, generator)
+    other, size, gain = torch.rand(3, count, generator=generator)
+    corner = torch.randint(4, (count,), generator=generator)
     index = chosen.nonzero()[:, 0]
     if not len(index):
         return images, landmarks, valid
@@ -77,7 +84,10 @@ def turn_some(
     sway, lean = 1 + (_SWAY - 1) * in_profile, 1 + (_LEAN - 1) * in_profile
     scale, tilt, shift = (error[index] for error in errors)
     noise = similarities(images.shape[-1], scale**sway, tilt * lean, shift * sway[:, None])
-    turned = turn(images[index], landmarks[index], valid[index], pose, by, noise)
+    far = (yaw + by).abs() > math.radians(_GROUND_FROM)
+    swapped = far & (other[index] < _GROUND).to(device)
+    grounds = ground(images[(index + 1) % count], corner[index], 2 ** (2.5 * size[index]), 2 ** (2.5 * gain[index] - 1.25))
+    turned = turn(images[index], landmarks[index], valid[index], pose, by, noise, grounds, swapped)
     results = []
     for whole, part in zip((images, landmarks, valid), turned, strict=True):
         whole = whole.clone()
@@ -87,11 +97,19 @@ def turn_some(
 
 
 def turn(
-    images: Tensor, landmarks: Tensor, valid: Tensor, pose: Pose, angle: Tensor, jitter: Tensor
+    images: Tensor,
+    landmarks: Tensor,
+    valid: Tensor,
+    pose: Pose,
+    angle: Tensor,
+    jitter: Tensor,
+    grounds: Tensor,
+    swapped: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The faces turned by ``angle`` (B,) radians, to the right of the picture where positive; see `turn_some`.
 
-    jitter (B, 2, 3): a similarity in pixels about the crop's centre that follows the exact alignment.
+    jitter (B, 2, 3): a similarity in pixels about the crop's centre that follows the exact alignment. grounds (B, 3, S, S):
+    what is seen before the face, above the neck, where ``swapped`` (B,).
     """
     size = images.shape[-1]
     span = torch.linspace(-2, 2, LATTICE, device=images.device, dtype=images.dtype)
@@ -119,14 +137,40 @@ def turn(
     flat, _ = unfold(moved, Pose(upright, pose.scale, pose.offset, pose.residual))
     grid, drawn = _whole(rasterise(flat, size, 2))
     seen = (flat - moved)[..., 0].abs() < 0.01 * pose.scale[:, None, None]
-    grid = _behind(grid, seen, source * (2 / (size - 1)) - 1)
+    before = _before(xy, belongs, angle) * swapped[:, None, None]
+    grid, before = _behind(grid, seen, source * (2 / (size - 1)) - 1, before)
     inside = (grid.abs() <= 1).all(-1)[:, None] & drawn
     picture = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
     reach = F.max_pool2d(torch.cat([grid, -grid], 3).permute(0, 3, 1, 2), 3, 1, 1)
     outline = (reach[:, :2] + reach[:, 2:]).amax(1, keepdim=True) > _TEAR
     picture = torch.where(outline, F.avg_pool2d(picture, 3, 1, 1, count_include_pad=False), picture)
     known = F.grid_sample(valid, grid, mode="nearest", padding_mode="zeros", align_corners=True) * inside
-    return picture, points, known
+    before = F.avg_pool2d(before, 3, 1, 1, count_include_pad=False)
+    return torch.lerp(picture, grounds, before), points, torch.maximum(known, (before > 0.5).to(known))
+
+
+def ground(photos: Tensor, corner: Tensor, times: Tensor, gain: Tensor) -> Tensor:
+    """Pictures (B, 3, S, S) of what may lie behind a head: a ``corner`` (B,) 0..3 of photos (B, 3, S, S), where there is
+    seldom a face, ``times`` (B,) as large, mirrored on and on, and ``gain`` (B,) as bright.
+    """
+    size = photos.shape[-1]
+    part = max(2, round(_CORNER * size))
+    first = [((size - part) * (c >> 1), (size - part) * (c & 1)) for c in corner.tolist()]
+    corners = [photo[:, row : row + part, column : column + part] for photo, (row, column) in zip(photos, first, strict=True)]
+    span = (torch.arange(size, device=photos.device, dtype=photos.dtype) * 2 + 1) / part - 1
+    place = (span / times.to(photos)[:, None])[:, None].expand(-1, size, -1)
+    grid = torch.stack([place, place.transpose(1, 2)], -1)
+    tiled = F.grid_sample(torch.stack(corners), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return (tiled * gain.to(photos)[:, None, None, None]).clamp(0, 1)
+
+
+def _before(xy: Tensor, belongs: Tensor, angle: Tensor) -> Tensor:
+    """Which points xy (B, R, C, 2) of the photo lie before a face that turns by ``angle`` (B,), 0..1 (B, R, C): what is not of
+    the head on the side that it turns to, above the neck."""
+    x, y = xy.unbind(-1)
+    low, high = _NECK
+    aside = (x * angle.sign()[:, None, None] / 0.3).clamp(0, 1)
+    return (belongs < 1) * aside * ((high - y) / (high - low)).clamp(0, 1)
 
 
 def _in_profile(yaw: Tensor) -> Tensor:
@@ -177,23 +221,27 @@ def _whole(grid: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(drawn, place, nearby).permute(0, 2, 3, 1), drawn
 
 
-def _behind(grid: Tensor, seen: Tensor, source: Tensor) -> Tensor:
-    """Where in the photo every pixel comes from, (B, S, S, 2), by its lattice coordinates ``grid`` (B, S, S, 2).
+def _behind(grid: Tensor, seen: Tensor, source: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Where in the photo every pixel comes from, (B, S, S, 2), by its lattice coordinates ``grid`` (B, S, S, 2), and how far it
+    lies before the face, (B, 1, S, S).
 
-    source (B, R, C, 2): where the vertices come from. In the place of one that is not ``seen`` (B, R, C) stands what comes next
-    outwards: the ground behind the face goes on up to its outline, and nothing is seen of what is folded away there.
+    source (B, R, C, 2): where the vertices come from; before (B, R, C): as `_before` has it. In the place of one that is not
+    ``seen`` (B, R, C) stands what comes next outwards: the ground behind the face goes on up to its outline, and nothing is
+    seen of what is folded away there.
     """
     count = seen.shape[-1]
     column = torch.arange(count, device=seen.device)
     right = torch.where(seen, column, count - 1).flip(2).cummin(2).values.flip(2)
     outer = torch.where(column < count // 2, torch.where(seen, column, 0).cummax(2).values, right)
+    source = torch.cat([source, before[..., None]], 3)
     place = torch.cat([source.gather(2, outer[..., None].expand_as(source)), (outer != column)[..., None].to(source)], 3)
     between, near = (
         F.grid_sample(place.permute(0, 3, 1, 2), grid, mode=mode, padding_mode="border", align_corners=True)
         for mode in ("bilinear", "nearest")
     )
-    torn = (between[:, 2:] > 0) & ((between - near)[:, :2].abs().amax(1, keepdim=True) > _TEAR)
-    return torch.where(torn, near, between)[:, :2].permute(0, 2, 3, 1)  # on one side of the outline or the other
+    torn = (between[:, 3:] > 0) & ((between - near)[:, :2].abs().amax(1, keepdim=True) > _TEAR)
+    place = torch.where(torn, near, between)  # on one side of the outline or the other
+    return place[:, :2].permute(0, 2, 3, 1), place[:, 2:3]
 
 
 def _lifted(pixels: Tensor, z: Tensor, pose: Pose) -> Tensor:

@@ -7,7 +7,7 @@ from tests.training.test_masked_faces import head_landmarks
 from vidunmask import geometry
 from vidunmask.training.pack import STILL, Jitter
 from vidunmask.training.synthesis.head_surface import fit_pose
-from vidunmask.training.synthesis.turn import MOST, turn, turn_some
+from vidunmask.training.synthesis.turn import MOST, ground, turn, turn_some
 
 SIZE = 128
 
@@ -25,10 +25,11 @@ def yaw(landmarks):
     return torch.rad2deg(torch.asin(fit_pose(landmarks).rotation[:, 0, 2]))
 
 
-def turned(faces, degrees):
+def turned(faces, degrees, swapped=False):
     images, landmarks, valid = faces
-    same = torch.eye(3)[:2].expand(2, 2, 3)
-    return turn(images, landmarks, valid, fit_pose(landmarks), torch.deg2rad(torch.tensor(degrees)), same)
+    same, blue = torch.eye(3)[:2].expand(2, 2, 3), torch.tensor([0.0, 0, 1])[:, None, None].expand_as(images)
+    angle = torch.deg2rad(torch.tensor(degrees))
+    return turn(images, landmarks, valid, fit_pose(landmarks), angle, same, blue, torch.full((2,), swapped))
 
 
 def test_a_turn_by_nothing_changes_nothing_but_the_alignment(faces):
@@ -98,6 +99,45 @@ def test_a_profile_is_laid_by_its_height_and_has_its_features_in_the_middle(face
         height = (five[3][1] + five[4][1]) / 2 - (five[0][1] + five[1][1]) / 2
         canonical = template[[48, 54], 1].mean() - template[36:48, 1].mean()
         assert height == pytest.approx(geometry.PROFILE_SCALE * canonical, rel=0.05)
+
+
+@pytest.mark.parametrize("degrees", [50.0, 80.0])
+def test_other_ground_lies_before_the_face_and_nowhere_else(faces, degrees):
+    images, landmarks, valid = faces
+    images = images.clone()
+    images[:, 2] = 0
+    valid = torch.zeros_like(valid)
+    faces = images, landmarks, valid
+    (before, points, _), (after, same_points, known) = (
+        turned(faces, [degrees, -degrees]),
+        turned(faces, [degrees, -degrees], True),
+    )
+    assert torch.equal(points, same_points)
+    column = torch.arange(SIZE)
+    for index, (face, ahead) in enumerate(zip(points, (1, -1), strict=True)):
+        nose = int(face[30, 1])
+        beyond = (column - face[30, 0]) * ahead
+        assert after[index, 2, nose, beyond > 8].min() > 0.99
+        assert known[index, 0, nose, beyond > 8].min() == 1  # known, though the photo was not
+        inner = beyond < -3  # of the tip of the nose: the face and what lies behind the head
+        assert torch.equal(after[index][:, nose, inner], before[index][:, nose, inner])
+        assert known[index, 0, nose, inner].max() == 0
+        for point in (36, 48, 4) if ahead > 0 else (45, 54, 12):  # of the side that is seen
+            x, y = face[point].round().long()
+            assert after[index, 2, y, x] < 0.6
+
+
+def test_a_ground_is_a_corner_of_a_photo_mirrored_on_and_on():
+    photo = torch.rand(1, 3, 100, 100, generator=torch.Generator().manual_seed(1))
+    once = ground(photo, torch.tensor([1]), torch.ones(1), torch.ones(1))
+    corner = photo[:, :, :30, 70:]
+    assert (once[:, :, :30, :30] - corner).abs().max() < 1e-4
+    assert (once[:, :, :30, 30:60] - corner.flip(3)).abs().max() < 1e-4
+    grey = ground(torch.full((1, 3, 100, 100), 0.4), torch.tensor([2]), torch.tensor([3.0]), torch.tensor([0.5]))
+    assert grey.shape == (1, 3, 100, 100)
+    assert (grey - 0.2).abs().max() < 1e-5
+    bright = ground(torch.full((1, 3, 100, 100), 0.8), torch.tensor([3]), torch.tensor([2.0]), torch.tensor([2.0]))
+    assert bright.max() == 1
 
 
 def test_a_share_of_the_batch_is_turned_and_one_seed_gives_one_result(faces):
