@@ -99,8 +99,9 @@ def test_a_udp_stream_comes_back_with_reconnect(clip, monkeypatch, caplog):
         threading.Thread(target=send_again, args=[source]).start()
         while not sent or len(first) < 40:  # what was on its way comes first
             first.append(next(frames))
-    assert caplog.text.count("trying to get it back") == 1
-    assert caplog.text.count("is back") == 1
+    lost = caplog.text.count("trying to get it back")
+    assert lost >= 1  # a sender that starts on a busy machine may stall once more
+    assert caplog.text.count("is back") == lost
     assert [frame.index for frame in first] == list(range(len(first)))
 
 
