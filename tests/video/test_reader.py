@@ -341,3 +341,26 @@ def test_every_second_decoded_frame_is_the_same_with_one_thread_or_many(tmp_path
         with VideoReader(path, threads=threads) as reader:
             sums.append([int(np.frombuffer(frame.native.planes[0], np.uint8).sum()) for frame in reader])
     assert sums[0] == sums[1]
+
+
+def _with_times(source: Path, target: Path, times: list[int]) -> Path:
+    """The packets of a clip, as they are, at other times in ticks of the clip."""
+    with av.open(source) as read, av.open(target, "w") as written:
+        stream = read.streams.video[0]
+        copy = written.add_stream_from_template(stream)
+        packets = [packet for packet in read.demux(stream) if packet.dts is not None]
+        for packet, time in zip(packets, times, strict=True):
+            packet.pts = packet.dts = time
+            packet.stream = copy
+            written.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_frames_that_have_all_one_time_keep_a_rate(tmp_path: Path, suffix: str) -> None:
+    source = write_clip(tmp_path / f"in{suffix}", frames=20, options={"bf": "0"})
+    with VideoReader(_with_times(source, tmp_path / f"still{suffix}", [0] * 20)) as reader:
+        times = [float(frame.time) for frame in reader]
+    assert any("19 frames" in warning and "timestamps" in warning for warning in reader.warnings)
+    assert len(times) == 20
+    np.testing.assert_allclose(np.diff(times[1:]), 0.04, atol=0.002)

@@ -41,6 +41,8 @@ _WITH_FRAMES = {
 }  # fmt: skip
 _BROADCAST = ("mpegts", "mpeg")  # containers for lines with losses, of whose damaged packets something can often be shown
 _JUMP = Fraction(1)  # seconds backwards that are a jump of the clock rather than jitter
+_STANDS_STILL = 3  # frames in a row with one time: a clock that stands, not one frame too many
+_FASTEST = 240  # frames per second that are believed of a video whose frames say nothing of it
 _HALF_TURN = Fraction(1 << 32, 90000)  # seconds; the clocks of broadcasts begin anew after twice as many
 
 
@@ -62,6 +64,7 @@ class VideoReader:
         self._closed = False
         self._damaged = self._concealed = self._restamped = self._hidden = self._index = 0
         self._last_pts: int | None = None
+        self._same: tuple[int | None, int] = None, 0  # the file's time of the last frame, and of how many in a row
         self._opens: bool | None = None  # whether the first packet says it is a key frame
         self._last_end = 0
         self._shift = 0  # added to pts after the clock jumped backwards
@@ -75,8 +78,10 @@ class VideoReader:
                 if stream.index != self._stream.index:
                     stream.discard = Discard.all
             self._time_base = self._stream.time_base or Fraction(1, 90000)
-            rate = self._stream.average_rate or self._stream.guessed_rate
+            rate = _rate_of(self._stream)
             self._step = max(1, round(1 / (rate * self._time_base))) if rate else 1
+            plausible = rate if rate and rate <= _FASTEST else Fraction(25)
+            self._pace = max(1, round(1 / (plausible * self._time_base)))
             self._natives = self._decode()
             self._first = next(self._natives, None)
             if self._first is None:
@@ -201,8 +206,13 @@ class VideoReader:
         return last
 
     def _stamp(self, pts: int | None) -> int:
-        """A pts greater than the last one: the frame's own wherever that is possible."""
+        """A pts greater than the last one: the frame's own wherever that is possible.
+
+        A frame with the time of the one before comes right after it; where one time goes on and on, as where a file knows
+        none, the frames keep the video's rate, or 25 a second where that cannot be.
+        """
         last = self._last_pts
+        self._same = pts, self._same[1] + 1 if pts == self._same[0] else 1
         if pts is None:
             stamped = self._untimed_start() if last is None else last + self._step
             self._restamped += 1
@@ -215,7 +225,7 @@ class VideoReader:
                 stamped = last + self._step
             elif last is not None and stamped <= last:
                 self._restamped += 1
-                stamped = last + 1
+                stamped = last + (self._pace if self._same[1] >= _STANDS_STILL else 1)
         self._last_pts = stamped
         return stamped
 
@@ -398,6 +408,13 @@ def ffmpeg_name(path: str | Path) -> str:
 
 def _is_url(path: str | Path) -> bool:
     return isinstance(path, str) and "://" in path
+
+
+def _rate_of(stream: Any) -> Fraction | None:
+    """Frames per second as the container counts them, or as the stream has them where that is out of all proportion: a file
+    whose frames have all one time lasts for nearly nothing."""
+    average, guessed = stream.average_rate, stream.guessed_rate
+    return (guessed if average and guessed and average > 8 * guessed else average or guessed) or None
 
 
 def _main_video(container: av.container.InputContainer, path: str) -> Any:
