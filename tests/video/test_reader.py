@@ -358,9 +358,18 @@ def _with_times(source: Path, target: Path, times: list[int]) -> Path:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_frames_that_have_all_one_time_keep_a_rate(tmp_path: Path, suffix: str) -> None:
-    source = write_clip(tmp_path / f"in{suffix}", frames=20, options={"bf": "0"})
-    with VideoReader(_with_times(source, tmp_path / f"still{suffix}", [0] * 20)) as reader:
+    source = write_clip(tmp_path / f"in{suffix}", frames=60, options={"bf": "0"})
+    with VideoReader(_with_times(source, tmp_path / f"still{suffix}", [0] * 60)) as reader:
         times = [float(frame.time) for frame in reader]
-    assert any("19 frames" in warning and "timestamps" in warning for warning in reader.warnings)
-    assert len(times) == 20
+    assert any("59 frames" in warning and "timestamps" in warning for warning in reader.warnings)
+    assert len(times) == 60
+    assert reader.info.jumps == []  # the clock stands, it is not set back: sound and subtitles stay where they are
     np.testing.assert_allclose(np.diff(times[1:]), 0.04, atol=0.002)
+
+
+def test_a_clock_that_stood_still_and_goes_on_was_not_set_back(tmp_path: Path) -> None:
+    times = [0, 40, *[80] * 60, *range(120, 6000, 40)]
+    reader, read = _milliseconds(_raw_clip(tmp_path / "in.nut", times))
+    assert reader.info.jumps == []
+    assert read == sorted(set(read))
+    np.testing.assert_allclose(read[-80:], times[-80:])  # its own times again as soon as it has caught up

@@ -65,6 +65,7 @@ class VideoReader:
         self._damaged = self._concealed = self._restamped = self._hidden = self._index = 0
         self._last_pts: int | None = None
         self._same: tuple[int | None, int] = None, 0  # the file's time of the last frame, and of how many in a row
+        self._clock = 0  # the latest time by the file itself: the frames may be ahead of one that stands still
         self._opens: bool | None = None  # whether the first packet says it is a key frame
         self._last_end = 0
         self._shift = 0  # added to pts after the clock jumped backwards
@@ -218,15 +219,17 @@ class VideoReader:
             self._restamped += 1
         else:
             stamped = pts + self._shift
-            if last is not None and is_set_back(self._container.format.name, (stamped - last) * self._time_base):
+            if last is not None and is_set_back(self._container.format.name, (stamped - self._clock) * self._time_base):
                 self._restamped += 1
                 self._shift += last + self._step - stamped
                 self.info.jumps.append(self._shift * self._time_base)
                 stamped = last + self._step
             elif last is not None and stamped <= last:
                 self._restamped += 1
-                stamped = last + (self._pace if self._same[1] >= _STANDS_STILL else 1)
-        self._last_pts = stamped
+                self._last_pts = last + (self._pace if self._same[1] >= _STANDS_STILL else 1)
+                self._clock = max(self._clock, stamped)
+                return self._last_pts
+        self._last_pts = self._clock = stamped
         return stamped
 
     def _untimed_start(self) -> int:
