@@ -35,34 +35,38 @@ from vidunmask.training.running.loop import (
     log_to,
     start_from,
 )
-from vidunmask.training.synthesis.turn import similarities, turn_some
+from vidunmask.training.synthesis.framing import cut_some, distant_some, stray_some
+from vidunmask.training.synthesis.turn import turn_some
 
 NETWORK = "unet"
 # wider than the inpainter's: the segmenter is what must survive a badly placed crop, since everything after it can be mended
 # by it
 JITTER = Jitter(shift=4.5, scale=0.06, angle=0.07)
-# of crops that stray: the landmarks of a profile lie on the cheek, half a face behind the mask
-STRAY = Jitter(shift=26.0, scale=0.12, angle=0.25, flip=False)
+FRAMING = {
+    "stray": "crops that lie far off the face, as a profile's do",
+    "distant": "faces that have few pixels, half of them without a mask",
+    "cut": "faces that lie at the edge of a frame",
+}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The options of the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, preset="paper", batch=16, images=20 * 158_003)
-    parser.add_argument(
-        "--stray",
-        type=float,
-        default=0.0,
-        help="share of crops that lie far off the face, as a profile's do (default: 0)",
-    )
+    for name, what in FRAMING.items():
+        parser.add_argument(f"--{name}", type=float, default=0.0, metavar="SHARE", help=f"share of {what} (default: 0)")
     parser.add_argument("--templates", type=Path, help="folder of mask pictures with alpha, beside the drawn masks")
     parser.add_argument("--weight-dice", type=float, default=0.0, help="weight of a soft Dice term beside the cross-entropy")
     thin = "how much more the cross-entropy counts at loops and straps than elsewhere (default: 0)"
     parser.add_argument("--weight-thin", type=float, default=0.0, metavar="W", help=thin)
     options = parser.parse_args(arguments)
     check_least(options, 0, "weight_thin", "weight_dice")
-    check_shares(options, "stray")
+    check_shares(options, *FRAMING)
     return options
+
+
+def _framing(options: argparse.Namespace) -> dict[str, float]:
+    return {name: getattr(options, name) for name in FRAMING}
 
 
 def dice(logits: Tensor, target: Tensor) -> Tensor:
@@ -81,38 +85,29 @@ def thin_parts(mask: Tensor, *, radius: int = 4) -> Tensor:
     return dilate((mask - opened).clamp_min(0), radius)
 
 
-def stray_some(images: Tensor, mask: Tensor, generator: torch.Generator, *, share: float) -> tuple[Tensor, Tensor]:
-    """Moves a ``share`` 0..1 of pictures (B, 3, S, S) and their masks (B, 1, S, S) as crops that miss the face by far.
-
-    Beyond the edge stands what stands at the edge, as in the pipeline's crops beyond a frame's.
-    """
-    if share <= 0:
-        return images, mask
-    chosen = torch.rand(len(images), generator=generator) < share
-    size = images.shape[-1]
-    there = similarities(size, *STRAY.draw(len(images), generator))  # (B, 2, 3) pixels
-    index = chosen.nonzero()[:, 0].to(images.device)
-    if not len(index):
-        return images, mask
-    # grid_sample wants, for pixels of the result, places in the source, both over -1..1 about the centre
-    there[:, :, 2] += there[:, :, :2].sum(2) * ((size - 1) / 2) - (size - 1) / 2
-    there[:, :, 2] *= 2 / size
-    both = torch.cat([images[index], mask[index]], 1)
-    grid = F.affine_grid(there[chosen].to(images), list(both.shape), align_corners=False)
-    moved = F.grid_sample(both, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    images, mask = images.clone(), mask.clone()
-    images[index], mask[index] = moved[:, :3], moved[:, 3:]
-    return images, mask
-
-
-def preparation(pack: Pack, synthesizer: MaskSynthesizer, device: torch.device, *, turn: float, stray: float = 0.0) -> Prepare:
-    """What a step works on, from rows of the pack: masked picture and mask."""
+def preparation(
+    pack: Pack,
+    synthesizer: MaskSynthesizer,
+    device: torch.device,
+    *,
+    turn: float,
+    stray: float = 0.0,
+    distant: float = 0.0,
+    cut: float = 0.0,
+) -> Prepare:
+    """What a step works on, from rows of the pack: masked picture and mask. The shares are those of ``FRAMING``."""
 
     def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
         drawn = draw_batch(pack, rows, jitter=JITTER, generator=generator, device=device)
         faces, landmarks, _ = turn_some(*drawn, generator, share=turn, jitter=JITTER)
         made = synthesizer(faces, landmarks, generator, with_truth=False)
-        masked, mask = stray_some(made.masked, made.mask, generator, share=stray)
+
+        def bare(index: Tensor) -> Tensor:
+            return synthesizer.photograph(made.truth[index][:, None], generator)[:, 0]
+
+        masked, mask = distant_some(made.masked, made.mask, bare, generator, share=distant)
+        masked, mask = stray_some(masked, mask, generator, share=stray)
+        masked, mask = cut_some(masked, mask, generator, share=cut)
         return masked.contiguous(memory_format=torch.channels_last), mask
 
     return prepare
@@ -168,12 +163,13 @@ def main(arguments: list[str] | None = None) -> Run:
     log = log_to(options.run, team)
 
     # --- data ---------------------------------------------------------------------------------------------------------
-    layers = ("masked", "mask")  # what is read of a dataset with stored masks
+    # what is read of a dataset with stored masks
+    layers = ("masked", "mask", "truth") if options.distant else ("masked", "mask")
     train, where = hold(open_pack(options.pack, "train", tiers=options.tiers, layers=layers), options.data, device)
     val = open_pack(options.pack, "val", layers=layers)
     synthesizer = masks_for(train, templates=options.templates)
     order = Order(turned_more_often(train), seed=options.seed)
-    prepare = preparation(train, synthesizer, device, turn=options.turn, stray=options.stray)
+    prepare = preparation(train, synthesizer, device, turn=options.turn, **_framing(options))
 
     # --- network ------------------------------------------------------------------------------------------------------
     settings = presets[options.preset]

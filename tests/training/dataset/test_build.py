@@ -290,6 +290,30 @@ def test_a_network_trains_from_stored_masks(dataset, tmp_path):
     assert run.clock.images == 8
 
 
+def test_a_network_learns_distant_faces_from_stored_masks(dataset, tmp_path):
+    arguments = ["--pack", str(dataset), "--run", str(tmp_path), "--preset", "tiny", "--batch", "4", "--images", "8"]
+    run = segmenter.main([*arguments, "--precision", "float32", "--distant", "1", "--cut", "0.5"])
+    assert run.clock.images == 8
+
+
+def test_distant_bare_faces_of_a_dataset_are_those_that_are_stored_without_a_mask(dataset, monkeypatch):
+    given = []
+
+    def note(images, mask, bare, generator, *, share):
+        given.append((images, mask, bare(torch.arange(len(images))), share))
+        return images, mask
+
+    monkeypatch.setattr(segmenter, "distant_some", note)
+    faces = open_pack(dataset, "train", layers=LAYERS)
+    prepare = segmenter.preparation(faces, masks_for(faces, camera=0.0), torch.device("cpu"), turn=0.0, distant=0.4)
+    prepare(faces.rows[:6], torch.Generator().manual_seed(3))
+    ((images, mask, bare, share),) = given
+    assert share == 0.4
+    changed = (images - bare).abs().mean(1, keepdim=True)
+    assert changed[mask > 0.95].mean() > 0.1
+    assert changed[mask < 0.05].mean() < 0.01
+
+
 def test_bare_faces_can_be_left_out(dataset, tmp_path):
     some = tmp_path / "dataset"
     shutil.copytree(dataset, some)
