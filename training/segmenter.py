@@ -65,10 +65,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def _framing(options: argparse.Namespace) -> dict[str, float]:
-    return {name: getattr(options, name) for name in FRAMING}
-
-
 def dice(logits: Tensor, target: Tensor) -> Tensor:
     """One minus the soft Dice coefficient of the batch as a whole; scale-free, so that small masks count beside large ones."""
     probability = torch.sigmoid(logits)
@@ -169,7 +165,8 @@ def main(arguments: list[str] | None = None) -> Run:
     val = open_pack(options.pack, "val", layers=layers)
     synthesizer = masks_for(train, templates=options.templates)
     order = Order(turned_more_often(train), seed=options.seed)
-    prepare = preparation(train, synthesizer, device, turn=options.turn, **_framing(options))
+    framing = {name: getattr(options, name) for name in FRAMING}
+    prepare = preparation(train, synthesizer, device, turn=options.turn, **framing)
 
     # --- network ------------------------------------------------------------------------------------------------------
     settings = presets[options.preset]

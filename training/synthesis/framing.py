@@ -80,9 +80,10 @@ def distant_some(
     which = torch.randint(len(SIDES), (count,), generator=generator)
     worn = torch.rand(count, generator=generator) < 0.5
     quality = torch.where(torch.rand(count, generator=generator) < 0.7, 25 + 70 * torch.rand(count, generator=generator), 100.0)
+    images, mask = images.clone(), mask.clone()
     without = (chosen & ~worn).nonzero()[:, 0].to(images.device)
     if len(without):
-        images, mask = _replaced(images, mask, without, bare(without), torch.zeros_like(mask[without]))
+        images[without], mask[without] = bare(without), 0.0
     for number, side in enumerate(SIDES):
         rows = (chosen & (which == number)).nonzero()[:, 0]
         if not len(rows):
@@ -92,8 +93,7 @@ def distant_some(
         lossy = (quality[rows] < 100).nonzero()[:, 0].to(images.device)
         if len(lossy):
             small[lossy] = compress(small[lossy], quality[rows].to(images.device)[lossy])
-        seen = F.interpolate(small, size=(size, size), mode="bilinear", align_corners=False)
-        images, mask = _replaced(images, mask, index, seen, mask[index])
+        images[index] = F.interpolate(small, size=(size, size), mode="bilinear", align_corners=False)
     return images, mask
 
 

@@ -290,10 +290,18 @@ def test_a_network_trains_from_stored_masks(dataset, tmp_path):
     assert run.clock.images == 8
 
 
-def test_a_network_learns_distant_faces_from_stored_masks(dataset, tmp_path):
+def test_a_network_learns_distant_faces_from_stored_masks(dataset, tmp_path, monkeypatch):
+    read = []
+
+    def note(*given, layers, **more):
+        read.append(layers)
+        return open_pack(*given, layers=layers, **more)
+
+    monkeypatch.setattr(segmenter, "open_pack", note)
     arguments = ["--pack", str(dataset), "--run", str(tmp_path), "--preset", "tiny", "--batch", "4", "--images", "8"]
     run = segmenter.main([*arguments, "--precision", "float32", "--distant", "1", "--cut", "0.5"])
     assert run.clock.images == 8
+    assert "truth" in read[0]  # without it the bare faces would be masked ones that are said to be bare
 
 
 def test_distant_bare_faces_of_a_dataset_are_those_that_are_stored_without_a_mask(dataset, monkeypatch):
