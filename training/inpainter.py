@@ -44,6 +44,7 @@ from vidunmask.training.running.loop import (
     start_from,
 )
 from vidunmask.training.sizes import add_size, check_size, shrink, shrink_hole
+from vidunmask.training.synthesis.framing import cut_some
 from vidunmask.training.synthesis.turn import turn_some
 from vidunmask.training.teacher import Teacher
 
@@ -90,6 +91,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--grow", type=int, default=GROW, metavar="PX", help=grow)
     camera = "how bad the cameras are that take the photos, 0 not at all to 1 as for the segmenter (default: %(default)s)"
     add("--camera", type=float, default=0.0, metavar="0..1", help=camera)
+    cut = "share of faces that lie at the edge of a frame (default: %(default)s)"
+    add("--cut", type=float, default=0.0, metavar="SHARE", help=cut)
     change = "another constructor argument of the network than its preset's, in JSON, such as modules=5"
     add("--set", action="append", default=[], metavar="NAME=VALUE", help=change)
     without = "a 3x3 convolution in place of CSAM (Table 3), or of the attention that another network has"
@@ -104,7 +107,7 @@ def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
     """
     check_least(options, 0, "jitter", "bend", "grow", "teacher_weight")
     check_least(options, 1, "critic_width")
-    check_shares(options, "camera", "close_ups")
+    check_shares(options, "camera", "close_ups", "cut")
     if not 0 < options.feature_scale <= 1:
         raise UsageError(f"--feature-scale {options.feature_scale}: must lie above 0 and not above 1")
     method = methods.method(options.network)
@@ -209,12 +212,14 @@ def preparation(
     jitter: Jitter = JITTER,
     grow: int = GROW,
     photograph: bool = False,
+    cut: float = 0.0,
     seen: bool = False,
 ) -> Prepare:
     """What a step works on, from rows of the pack: truth, mask, what the network is shown, where the truth is known, and the
     box about the masks.
 
-    photograph: the truth is as the synthesizer's camera takes it. seen: the network sees the cloth of the masks.
+    photograph: the truth is as the synthesizer's camera takes it. cut: share 0..1 of faces that the edge of a frame cuts; no
+    truth is known beyond it. seen: the network sees the cloth of the masks.
     """
 
     def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
@@ -223,6 +228,8 @@ def preparation(
         truth, mask, masked = draw_masks(faces, landmarks, synthesizer, generator, grow=grow, seen=seen)
         if photograph and not seen:
             truth = synthesizer.photograph(truth[:, None], generator)[:, 0]
+        pictures, mask, within = cut_some(torch.cat([truth, masked], 1), mask, generator, share=cut)
+        truth, masked, valid = pictures[:, :3], pictures[:, 3:], valid * within
         truth, mask, valid = shrink(truth, size), shrink_hole(mask, size), 1 - shrink_hole(1 - valid, size)
         shown = shrink(masked, size) if seen else hidden(truth, mask)
         truth, shown = (picture.contiguous(memory_format=torch.channels_last) for picture in (truth, shown))
@@ -299,6 +306,7 @@ def main(arguments: list[str] | None = None) -> Run:
         jitter=jitter,
         grow=options.grow,
         photograph=options.camera > 0,
+        cut=options.cut,
         seen=seen,
     )
 

@@ -103,7 +103,7 @@ def preparation(
 
         masked, mask = distant_some(made.masked, made.mask, bare, generator, share=distant)
         masked, mask = stray_some(masked, mask, generator, share=stray)
-        masked, mask = cut_some(masked, mask, generator, share=cut)
+        masked, mask, _ = cut_some(masked, mask, generator, share=cut)
         return masked.contiguous(memory_format=torch.channels_last), mask
 
     return prepare

@@ -185,6 +185,25 @@ def test_a_network_is_never_shown_what_it_is_to_find_out(seen, pack):
     assert all(bool(face[~face.isnan()].std() > 0.01) is seen for face in spread)  # cloth has folds and light
 
 
+@pytest.mark.parametrize("seen", [False, True])
+def test_beyond_the_frames_edge_the_inpainter_is_shown_the_edge_and_no_truth_is_known(seen, pack):
+    faces = open_pack(pack, "train")
+    masks = masks_for(faces, camera=0.0)
+    prepare = inpainter.preparation(faces, masks, torch.device("cpu"), turn=0.0, grow=0, cut=1.0, seen=seen)
+    truth, mask, shown, valid, _ = prepare(faces.rows, torch.Generator().manual_seed(0))
+    sides = 0
+    for layers, known in zip(torch.cat([truth, mask, shown], 1), valid[:, 0] > 0.5, strict=True):
+        beyond = ~known.any(0)  # columns
+        if known.all() or not beyond.any():
+            continue
+        sides += 1
+        columns = beyond.nonzero()[:, 0]
+        assert (columns[0] == 0) != (columns[-1] == 255)
+        edge = columns[-1] + 1 if columns[0] == 0 else columns[0] - 1
+        assert torch.equal(layers[..., beyond], layers[..., edge, None].expand(-1, -1, int(beyond.sum())))
+    assert sides >= 2
+
+
 def test_the_papers_network_learns_from_cloth_and_the_small_ones_from_shapes():
     presets = weights.presets("inpainter", "gated_mcsam")
     sees = {name: inpainter.sees_masks(weights.build("inpainter", "gated_mcsam", presets[name])) for name in presets}

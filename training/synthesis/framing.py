@@ -40,20 +40,23 @@ def stray_some(images: Tensor, mask: Tensor, generator: torch.Generator, *, shar
     return _replaced(images, mask, index, moved[:, :3], moved[:, 3:])
 
 
-def cut_some(images: Tensor, mask: Tensor, generator: torch.Generator, *, share: float) -> tuple[Tensor, Tensor]:
-    """Lays a frame's edge through a ``share`` 0..1 of pictures (B, 3, S, S) and their masks (B, 1, S, S).
+def cut_some(
+    images: Tensor, mask: Tensor, generator: torch.Generator, *, share: float
+) -> tuple[Tensor, Tensor, Tensor | float]:
+    """Lays a frame's edge through a ``share`` 0..1 of pictures (B, C, S, S) and their masks (B, 1, S, S); with them comes
+    where the frame is, (B, 1, S, S) of 0 and 1, or plain 1 where none is cut.
 
     Up to ``DEEPEST`` of the crop lies beyond it, on one side, and shows what stands at the edge, as in the pipeline's crops;
     in eight of ten it is a side of the frame, else its foot or its top.
     """
     if share <= 0:
-        return images, mask
+        return images, mask, 1.0
     count, size = len(images), images.shape[-1]
     chosen = (torch.rand(count, generator=generator) < share).nonzero()[:, 0]
     side = torch.rand(count, generator=generator)[chosen, None]  # left, right, foot, top
     depth = (torch.rand(count, generator=generator)[chosen, None] * DEEPEST * size).long()
     if not len(chosen):
-        return images, mask
+        return images, mask, 1.0
     at = torch.arange(size).expand(len(chosen), size)
     low, high = torch.maximum(at, depth), torch.minimum(at, size - 1 - depth)
     columns = torch.where(side < 0.4, low, torch.where(side < 0.8, high, at)).to(images.device)
@@ -62,7 +65,10 @@ def cut_some(images: Tensor, mask: Tensor, generator: torch.Generator, *, share:
     both = torch.cat([images[index], mask[index]], 1).permute(0, 2, 3, 1)
     number = torch.arange(len(index), device=images.device)
     cut = both[number[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    return _replaced(images, mask, index, cut[:, :3], cut[:, 3:])
+    within = torch.ones_like(mask)
+    at = at.to(images.device)
+    within[index] = ((rows == at)[:, None, :, None] & (columns == at)[:, None, None, :]).to(mask)
+    return *_replaced(images, mask, index, cut[:, :-1], cut[:, -1:]), within
 
 
 def distant_some(

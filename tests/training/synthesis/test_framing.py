@@ -44,7 +44,7 @@ def test_without_a_share_nothing_is_drawn_from_the_generator():
     state = generator.get_state()
     images, mask = spots(count=2)
     assert stray_some(images, mask, generator, share=0.0)[0] is images
-    assert cut_some(images, mask, generator, share=0.0)[0] is images
+    assert cut_some(images, mask, generator, share=0.0)[::2] == (images, 1.0)
     assert distant_some(images, mask, images.__getitem__, generator, share=0.0)[0] is images
     assert torch.equal(generator.get_state(), state)
 
@@ -53,7 +53,8 @@ def test_beyond_the_edge_of_a_frame_stands_what_stands_at_the_edge():
     size = 64
     images = torch.rand(64, 3, size, size, generator=torch.Generator().manual_seed(2))
     mask = images[:, :1].clone()
-    cut, cut_mask = cut_some(images, mask, torch.Generator().manual_seed(3), share=1.0)
+    cut, cut_mask, within = cut_some(images, mask, torch.Generator().manual_seed(3), share=1.0)
+    assert torch.equal(within[:, 0] == 1, (images == cut).all(1))
     torch.testing.assert_close(cut[:, :1], cut_mask, rtol=0, atol=0)
     seen = set()
     for before, after in zip(images, cut, strict=True):
@@ -76,8 +77,10 @@ def test_beyond_the_edge_of_a_frame_stands_what_stands_at_the_edge():
 
 def test_a_share_of_the_crops_is_cut_and_the_others_stay_as_they_are():
     images = torch.rand(60, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-    cut, _ = cut_some(images, images[:, :1], torch.Generator().manual_seed(1), share=0.3)
-    assert 34 <= (cut == images).flatten(1).all(dim=1).sum() <= 50
+    cut, _, within = cut_some(images, images[:, :1], torch.Generator().manual_seed(1), share=0.3)
+    same = (cut == images).flatten(1).all(dim=1)
+    assert 34 <= same.sum() <= 50
+    assert torch.equal(same, within.flatten(1).all(dim=1))
 
 
 def test_distant_faces_have_few_pixels_and_half_of_them_no_mask():
