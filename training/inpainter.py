@@ -91,6 +91,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--grow", type=int, default=GROW, metavar="PX", help=grow)
     camera = "how bad the cameras are that take the photos, 0 not at all to 1 as for the segmenter (default: %(default)s)"
     add("--camera", type=float, default=0.0, metavar="0..1", help=camera)
+    worn = "faces about their holes as masks leave them: in their shadow, with colours run over the edge and hands in front"
+    add("--worn", action="store_true", help=worn)
     cut = "share of faces that lie at the edge of a frame (default: %(default)s)"
     add("--cut", type=float, default=0.0, metavar="SHARE", help=cut)
     change = "another constructor argument of the network than its preset's, in JSON, such as modules=5"
@@ -161,16 +163,16 @@ def sees_masks(network: nn.Module) -> bool:
 
 
 def draw_masks(
-    images: Tensor, landmarks: Tensor, synthesizer: MaskSynthesizer, generator: torch.Generator, *, grow: int, seen: bool
+    images: Tensor, landmarks: Tensor, synthesizer: MaskSynthesizer, generator: torch.Generator, *, grow: int, cloth: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Truth (B, 3, S, S), binary mask (B, 1, S, S) and masked face (B, 3, S, S) for a batch, the masks widened by up to
     ``grow`` pixels.
 
     The pipeline widens the segmented mask before it inpaints, so that no rim of fabric is left; training sees widened masks
-    too. With ``seen`` the masks are of cloth and the synthesizer's camera takes both pictures; otherwise they are shapes of
+    too. With ``cloth`` the masks are of cloth and the synthesizer's camera takes both pictures; otherwise they are shapes of
     one colour.
     """
-    if seen:
+    if cloth:
         made = synthesizer(images, landmarks, generator, kinds=DRAWN_KINDS)
     else:
         made = synthesizer(images, landmarks, generator, shapes_only=True)
@@ -181,9 +183,9 @@ def draw_masks(
     return made.truth, mask, made.masked
 
 
-def hidden(truth: Tensor, mask: Tensor) -> Tensor:
+def hidden(face: Tensor, mask: Tensor) -> Tensor:
     """What a network is shown that is not to see masks: the face (B, 3, S, S), grey under the mask (B, 1, S, S)."""
-    return losses.compose(truth, torch.full_like(truth, 0.5), mask)
+    return losses.compose(face, torch.full_like(face, 0.5), mask)
 
 
 def region(mask: Tensor, *, margin: int = 16, multiple: int = 16) -> tuple[slice, slice]:
@@ -213,25 +215,29 @@ def preparation(
     grow: int = GROW,
     photograph: bool = False,
     cut: float = 0.0,
+    worn: bool = False,
     seen: bool = False,
 ) -> Prepare:
     """What a step works on, from rows of the pack: truth, mask, what the network is shown, where the truth is known, and the
     box about the masks.
 
     photograph: the truth is as the synthesizer's camera takes it. cut: share 0..1 of faces that the edge of a frame cuts; no
-    truth is known beyond it. seen: the network sees the cloth of the masks.
+    truth is known beyond it. worn: what is left of the face is as it is with the mask on. seen: the network sees the cloth of
+    the masks, and so all that ``worn`` shows.
     """
+    cloth = worn or seen
 
     def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
         drawn = draw_batch(pack, rows, jitter=jitter, generator=generator, device=device)
         faces, landmarks, valid = turn_some(*drawn, generator, share=turn, jitter=jitter)
-        truth, mask, masked = draw_masks(faces, landmarks, synthesizer, generator, grow=grow, seen=seen)
-        if photograph and not seen:
-            truth = synthesizer.photograph(truth[:, None], generator)[:, 0]
+        truth, mask, masked = draw_masks(faces, landmarks, synthesizer, generator, grow=grow, cloth=cloth)
+        if not cloth:
+            truth = synthesizer.photograph(truth[:, None], generator)[:, 0] if photograph else truth
+            masked = truth
         pictures, mask, within = cut_some(torch.cat([truth, masked], 1), mask, generator, share=cut)
         truth, masked, valid = pictures[:, :3], pictures[:, 3:], valid * within
         truth, mask, valid = shrink(truth, size), shrink_hole(mask, size), 1 - shrink_hole(1 - valid, size)
-        shown = shrink(masked, size) if seen else hidden(truth, mask)
+        shown = shrink(masked, size) if seen else hidden(shrink(masked, size), mask)
         truth, shown = (picture.contiguous(memory_format=torch.channels_last) for picture in (truth, shown))
         return truth, mask, shown, valid, region(mask)
 
@@ -258,7 +264,7 @@ def evaluate(
     network.eval()
     for start in range(0, len(rows), 16):
         images, landmarks, valid = draw_batch(pack, rows[start : start + 16], jitter=STILL, generator=generator, device=device)
-        truth, mask, masked = draw_masks(images, landmarks, synthesizer, generator, grow=0, seen=seen)
+        truth, mask, masked = draw_masks(images, landmarks, synthesizer, generator, grow=0, cloth=seen)
         truth, mask = shrink(truth, size), shrink_hole(mask, size)
         shown = shrink(masked, size) if seen else hidden(truth, mask)
         with autocast(device, dtype):
@@ -291,7 +297,8 @@ def main(arguments: list[str] | None = None) -> Run:
     network = weights.channels_last(method.build(settings).to(device))
     teacher = Teacher(options.teacher, weight=options.teacher_weight, device=device) if options.teacher else None
     seen = sees_masks(network) or (teacher is not None and sees_masks(teacher.network))  # one that hides them still does
-    layers = ("truth", "mask", "masked") if seen else ("truth", "mask")  # what is read of a dataset with stored masks
+    # what is read of a dataset with stored masks
+    layers = ("truth", "mask", "masked") if seen or options.worn else ("truth", "mask")
     train, where = hold(open_pack(options.pack, "train", tiers=options.tiers, layers=layers, bare=False), options.data, device)
     val = open_pack(options.pack, "val", layers=layers, bare=False)  # where nothing is hidden nothing is to be filled
     synthesizer = masks_for(train, camera=options.camera)
@@ -307,6 +314,7 @@ def main(arguments: list[str] | None = None) -> Run:
         grow=options.grow,
         photograph=options.camera > 0,
         cut=options.cut,
+        worn=options.worn,
         seen=seen,
     )
 

@@ -16,6 +16,7 @@ from vidunmask.networks.inpainters.gated_mcsam import GatedMCSAM
 from vidunmask.training import inpainter, segmenter
 from vidunmask.training.dataset import align
 from vidunmask.training.dataset.stored import masks_for
+from vidunmask.training.morphology import dilate
 from vidunmask.training.pack import (
     MARGIN,
     SIDE,
@@ -183,6 +184,20 @@ def test_a_network_is_never_shown_what_it_is_to_find_out(seen, pack):
     assert (shown - truth).abs()[~hole].mean() < 0.02  # a shadow where cloth is drawn
     spread = shown.where(mask > 0.5, torch.nan).flatten(1)
     assert all(bool(face[~face.isnan()].std() > 0.01) is seen for face in spread)  # cloth has folds and light
+
+
+def test_what_is_left_of_a_face_is_bare_or_as_the_mask_that_is_worn_leaves_it(pack):
+    faces = open_pack(pack, "train")
+    masks = masks_for(faces, camera=0.0)
+    apart = {}
+    for worn in (False, True):
+        prepare = inpainter.preparation(faces, masks, torch.device("cpu"), turn=0.0, grow=1, worn=worn)
+        truth, mask, shown, _, _ = prepare(faces.rows, torch.Generator().manual_seed(0))
+        assert (shown[mask.expand_as(shown) > 0.5] == 0.5).all()  # the cloth itself stays hidden
+        near = (dilate(mask, 8) - mask)[:, 0] > 0.5
+        apart[worn] = (shown - truth).abs().mean(1)[near]
+    assert (apart[False] == 0).all()
+    assert apart[True].mean() > 0.005
 
 
 @pytest.mark.parametrize("seen", [False, True])

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from vidunmask.errors import InputError, OutputError, UsageError
-from vidunmask.training import segmenter
+from vidunmask.training import inpainter, segmenter
 from vidunmask.training.dataset.build import FIVE, Settings, build, export_pictures, read_manifest
 from vidunmask.training.dataset.celeba import list_celeba
 from vidunmask.training.dataset.shards import LAYERS
@@ -320,6 +320,26 @@ def test_distant_bare_faces_of_a_dataset_are_those_that_are_stored_without_a_mas
     changed = (images - bare).abs().mean(1, keepdim=True)
     assert changed[mask > 0.95].mean() > 0.1
     assert changed[mask < 0.05].mean() < 0.01
+
+
+def test_an_inpainter_that_hides_masks_is_shown_what_is_stored_about_them(dataset, vgg, tmp_path, monkeypatch):
+    shown, inside = [], inpainter.hidden
+
+    def note(face, mask):
+        shown.append((face, mask.expand_as(face) > 0.5))
+        return inside(face, mask)
+
+    monkeypatch.setattr(inpainter, "hidden", note)
+    arguments = ["--pack", str(dataset), "--preset", "tiny", "--batch", "4", "--images", "4", "--precision", "float32"]
+    arguments += ["--vgg", str(vgg), "--feature-scale", "0.5", "--weight-adversarial", "0", "--grow", "0", "--jitter", "0"]
+    faces = {}
+    for name, more in {"bare": [], "worn": ["--worn"]}.items():
+        run = inpainter.main([*arguments, "--run", str(tmp_path / name), *more])
+        assert run.clock.images == 4
+        faces[name], hole = shown[0]  # of the first step, on the same photos in both runs
+        shown.clear()
+    assert (faces["worn"] - faces["bare"]).abs()[hole].mean() > 0.05
+    assert faces["worn"][hole].std() > 0.01  # cloth, not the grey that stands for masks that were not read
 
 
 def test_bare_faces_can_be_left_out(dataset, tmp_path):
