@@ -171,7 +171,8 @@ def settle(frame: Frame, faces: Sequence[Face], *, temporal: bool, place: Path) 
     """Smooths the mask over the frames around, decides whether it is worn, and makes the hole."""
     for face in faces:
         probability = _there(face.probability)
-        small = is_small(_there(face.frame_to_crop))
+        frame_to_crop = _there(face.frame_to_crop)
+        small = is_small(frame_to_crop)
         zones = lower_face(_crop_landmarks(face), len(probability), trust=face.trust, small=small)
         face.covered = zones.covered(probability)
         if temporal:
@@ -187,7 +188,8 @@ def settle(frame: Frame, faces: Sequence[Face], *, temporal: bool, place: Path) 
             face.smoothed = probability
         name = f"face{face.track_id}"
         pictures.write_png(place / f"{name}-probability.png", pictures.to_bytes(face.smoothed))
-        face.hole = hole_of(face.smoothed, zones.region) if face.opacity > 0 else None
+        enlarged = geometry.scale_of(frame_to_crop)
+        face.hole = hole_of(face.smoothed, zones.region, enlarged=enlarged) if face.opacity > 0 else None
         if face.hole is not None and face.hole.any():
             pictures.write_png(place / f"{name}-mask.png", pictures.to_bytes(face.hole))
 

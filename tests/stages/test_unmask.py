@@ -10,7 +10,7 @@ from torch import nn
 
 from vidunmask.errors import DeviceError
 from vidunmask.geometry import TEMPLATE68
-from vidunmask.stages.holes import RIM, SAFETY, MaskSmoother, guide_of, hole_of
+from vidunmask.stages.holes import DOUBT, MOST, RIM, SAFETY, MaskSmoother, guide_of, hole_of
 from vidunmask.stages.memory import TrackMemory
 from vidunmask.stages.unmask import FillsAgain, Unmasker, unmask
 from vidunmask.stages.wearing import Thresholds, lower_face
@@ -315,6 +315,23 @@ def test_a_hole_reaches_safely_beyond_the_mask_and_drops_what_is_elsewhere():
     assert hole[140 - SAFETY - RIM, 128] == 1
     assert hole[140 - SAFETY - RIM - 2, 128] == 0
     assert hole[20, 20] == 0
+
+
+@pytest.mark.parametrize(("enlarged", "reach"), [(0.3, SAFETY), (2.0, 3), (20.0, MOST)])
+def test_a_hole_reaches_further_where_a_pixel_of_the_frame_covers_several_of_the_crop(enlarged, reach):
+    probability = np.zeros((SIZE, SIZE), np.float32)
+    probability[140:220, 80:176] = 1
+    hole = hole_of(probability, region(), enlarged=enlarged)
+    assert int(np.flatnonzero(hole[:, 128])[0]) == 140 - reach - RIM
+
+
+def test_a_hole_reaches_further_where_the_masks_edge_is_in_doubt_but_not_to_the_end_of_the_doubt():
+    probability = np.zeros((SIZE, SIZE), np.float32)
+    probability[140:220, 80:176] = 1
+    probability[100:140, 80:120] = 0.15  # a fringe, or hair in front of the mask
+    hole = hole_of(probability, region())
+    assert int(np.flatnonzero(hole[:, 100])[0]) == 140 - DOUBT - RIM
+    assert int(np.flatnonzero(hole[:, 160])[0]) == 140 - SAFETY - RIM
 
 
 def test_a_print_inside_the_mask_is_filled_too_and_a_hand_at_its_edge_is_not():

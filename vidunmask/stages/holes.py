@@ -11,16 +11,19 @@ import numpy as np
 from vidunmask.stages.motion import along, enlarged
 from vidunmask.types import ByteArray, FloatArray
 
-# Pixels of a 256-pixel crop. A segmentation ends within about two pixels of the mask's edge, and an encoder smears the mask's
-# colour two more; what lies beyond is skin that both the camera and the network show, where the blend can compare the two.
-SAFETY = 4
-RIM = 5
+# Pixels of a 256-pixel crop. A segmentation ends within about two pixels of the mask's edge where it is sure of it. Where it is
+# not, some probability is left further out. What lies beyond is skin that both the camera and the network show, where the
+# blend can compare the two.
+SAFETY, DOUBT = 2, 5
+SMEAR, MOST = 1.5, 4  # pixels of the frame over which an encoder smears the mask's colour, and of the crop that this takes
+RIM = 4
 
 _GUIDE = 128  # side of the small picture on which frames are compared
 _BLUR = 2.0  # pixels of it; noise and what moved by less does not count
 _STILL = 4.0  # grey levels: pictures that differ less everywhere show a face at rest
 _SIGMA = 10.0  # grey levels: pixels that differ by this much do not vouch for each other
 _SURE, _MAYBE = 0.5, 0.25  # what may be mask belongs to it where it hangs together with what surely is
+_DOUBTED = 0.08  # and from here on still, within `DOUBT` pixels
 _THIN, _FAINT = 3, 0.12  # pixels of a 256-pixel crop, half the width of a loop, and by how much it stands out at least
 _BARE = 0.1  # a face that nowhere looks more like a mask, before and after, has nothing to be smoothed
 _SPECK = 0.002  # of the crop's area: smaller parts are noise
@@ -83,13 +86,13 @@ def guide_of(crop: ByteArray) -> ByteArray:
     return cv2.cvtColor(cv2.resize(crop, (_GUIDE, _GUIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.uint8)
 
 
-def hole_of(probability: FloatArray, region: ByteArray) -> FloatArray:
-    """The hole (S, S) float32 0/1 to fill, for a probability (S, S).
+def hole_of(probability: FloatArray, region: ByteArray, *, enlarged: float = 1.0) -> FloatArray:
+    """The hole (S, S) float32 0/1 to fill, for a probability (S, S) of a crop that is ``enlarged`` times the frame.
 
     Parts that do not touch the lower face ``region`` (S, S) 0/1 are somebody's collar or noise and are left alone, but for
     small pieces close to the mask: hair and glasses cut loops into them. Thin lines that hang together with the mask belong to
     it even where they are faint. Prints and valves that the mask encloses are closed. The result reaches `SAFETY` + `RIM`
-    pixels beyond the mask.
+    pixels beyond the mask, further where the face is small in the frame and where the edge of the mask is in doubt.
     """
     size = probability.shape[0]
     sure = probability > _SURE
@@ -108,8 +111,10 @@ def hole_of(probability: FloatArray, region: ByteArray) -> FloatArray:
     binary = keep[labels].astype(np.uint8)
     if not binary.any():
         return binary.astype(np.float32)
-    grow = max(1, round((SAFETY + RIM) * size / 256))
-    binary = cv2.dilate(binary, _disc(grow))
+    smear = min(MOST, SMEAR * enlarged * 256 / size)
+    safety, doubt, rim = (max(1, round(pixels * size / 256)) for pixels in (max(SAFETY, smear), DOUBT, RIM))
+    doubted = cv2.dilate(binary, _disc(doubt)) & (probability > _DOUBTED).astype(np.uint8)
+    binary = cv2.dilate(cv2.dilate(binary, _disc(safety)) | doubted, _disc(rim))
     # Closing comes after growing: a gap that the growth nearly closed is not worth a seam of its own.
     count, labels, stats, _ = cv2.connectedComponentsWithStats(1 - binary, connectivity=4)
     inside = (

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vidunmask.errors import DeviceError
 from vidunmask.flow import tap
+from vidunmask.geometry import scale_of
 from vidunmask.networks.looks import SecondLook
 from vidunmask.networks.precision import autocast
 from vidunmask.stages.holes import MaskSmoother, guide_of, hole_of
@@ -346,7 +347,7 @@ def _inpaint(
         fills: dict[int, FloatArray] = {}
         for index, face in ((item.frame.index, face) for item in group for face in item.faces):
             if face.opacity > 0:
-                holes[id(face)] = hole_of(face.probability, face.region)
+                holes[id(face)] = hole_of(face.probability, face.region, enlarged=scale_of(face.crop.frame_to_crop))
                 if holes[id(face)].any():
                     known = again.known(face.crop, index)
                     if known is None:
