@@ -234,8 +234,9 @@ def preparation(
         if not cloth:
             truth = synthesizer.photograph(truth[:, None], generator)[:, 0] if photograph else truth
             masked = truth
-        pictures, mask, within = cut_some(torch.cat([truth, masked], 1), mask, generator, share=cut)
-        truth, masked, valid = pictures[:, :3], pictures[:, 3:], valid * within
+        if cut:
+            pictures, mask, within = cut_some(torch.cat([truth, masked], 1), mask, generator, share=cut)
+            truth, masked, valid = pictures[:, :3], pictures[:, 3:], valid * within
         truth, mask, valid = shrink(truth, size), shrink_hole(mask, size), 1 - shrink_hole(1 - valid, size)
         shown = shrink(masked, size) if seen else hidden(shrink(masked, size), mask)
         truth, shown = (picture.contiguous(memory_format=torch.channels_last) for picture in (truth, shown))

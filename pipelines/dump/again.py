@@ -188,8 +188,8 @@ def settle(frame: Frame, faces: Sequence[Face], *, temporal: bool, place: Path) 
             face.smoothed = probability
         name = f"face{face.track_id}"
         pictures.write_png(place / f"{name}-probability.png", pictures.to_bytes(face.smoothed))
-        enlarged = geometry.scale_of(frame_to_crop)
-        face.hole = hole_of(face.smoothed, zones.region, enlarged=enlarged) if face.opacity > 0 else None
+        scale = geometry.scale_of(frame_to_crop)
+        face.hole = hole_of(face.smoothed, zones.region, scale=scale) if face.opacity > 0 else None
         if face.hole is not None and face.hole.any():
             pictures.write_png(place / f"{name}-mask.png", pictures.to_bytes(face.hole))
 

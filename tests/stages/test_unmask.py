@@ -317,11 +317,11 @@ def test_a_hole_reaches_safely_beyond_the_mask_and_drops_what_is_elsewhere():
     assert hole[20, 20] == 0
 
 
-@pytest.mark.parametrize(("enlarged", "reach"), [(0.3, SAFETY), (2.0, 3), (20.0, MOST)])
-def test_a_hole_reaches_further_where_a_pixel_of_the_frame_covers_several_of_the_crop(enlarged, reach):
+@pytest.mark.parametrize(("scale", "reach"), [(0.3, SAFETY), (2.0, 3), (20.0, MOST)])
+def test_a_hole_reaches_further_where_a_pixel_of_the_frame_covers_several_of_the_crop(scale, reach):
     probability = np.zeros((SIZE, SIZE), np.float32)
     probability[140:220, 80:176] = 1
-    hole = hole_of(probability, region(), enlarged=enlarged)
+    hole = hole_of(probability, region(), scale=scale)
     assert int(np.flatnonzero(hole[:, 128])[0]) == 140 - reach - RIM
 
 

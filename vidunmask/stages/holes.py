@@ -86,8 +86,8 @@ def guide_of(crop: ByteArray) -> ByteArray:
     return cv2.cvtColor(cv2.resize(crop, (_GUIDE, _GUIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.uint8)
 
 
-def hole_of(probability: FloatArray, region: ByteArray, *, enlarged: float = 1.0) -> FloatArray:
-    """The hole (S, S) float32 0/1 to fill, for a probability (S, S) of a crop that is ``enlarged`` times the frame.
+def hole_of(probability: FloatArray, region: ByteArray, *, scale: float = 1.0) -> FloatArray:
+    """The hole (S, S) float32 0/1 to fill, for a probability (S, S) of a crop that is ``scale`` times the frame.
 
     Parts that do not touch the lower face ``region`` (S, S) 0/1 are somebody's collar or noise and are left alone, but for
     small pieces close to the mask: hair and glasses cut loops into them. Thin lines that hang together with the mask belong to
@@ -111,7 +111,7 @@ def hole_of(probability: FloatArray, region: ByteArray, *, enlarged: float = 1.0
     binary = keep[labels].astype(np.uint8)
     if not binary.any():
         return binary.astype(np.float32)
-    smear = min(MOST, SMEAR * enlarged * 256 / size)
+    smear = min(MOST, SMEAR * scale * 256 / size)
     safety, doubt, rim = (max(1, round(pixels * size / 256)) for pixels in (max(SAFETY, smear), DOUBT, RIM))
     doubted = cv2.dilate(binary, _disc(doubt)) & (probability > _DOUBTED).astype(np.uint8)
     binary = cv2.dilate(cv2.dilate(binary, _disc(safety)) | doubted, _disc(rim))

@@ -347,7 +347,7 @@ def _inpaint(
         fills: dict[int, FloatArray] = {}
         for index, face in ((item.frame.index, face) for item in group for face in item.faces):
             if face.opacity > 0:
-                holes[id(face)] = hole_of(face.probability, face.region, enlarged=scale_of(face.crop.frame_to_crop))
+                holes[id(face)] = hole_of(face.probability, face.region, scale=scale_of(face.crop.frame_to_crop))
                 if holes[id(face)].any():
                     known = again.known(face.crop, index)
                     if known is None:
