@@ -30,6 +30,7 @@ from vidunmask.training.masked_faces import KINDS, MaskSynthesizer
 from vidunmask.training.morphology import dilate
 from vidunmask.training.objectives import Objective, Supervision, Target
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, spread, turned_more_often
+from vidunmask.training.running.beginning import check_dark, critics_from, start_from
 from vidunmask.training.running.distributed import Team
 from vidunmask.training.running.feed import Prepare, hold
 from vidunmask.training.running.loop import (
@@ -41,10 +42,10 @@ from vidunmask.training.running.loop import (
     check_shares,
     export,
     log_to,
-    start_from,
 )
 from vidunmask.training.sizes import add_size, check_size, shrink, shrink_hole
 from vidunmask.training.synthesis.framing import cut_some
+from vidunmask.training.synthesis.tone import darken_some
 from vidunmask.training.synthesis.turn import turn_some
 from vidunmask.training.teacher import Teacher
 
@@ -77,6 +78,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="share of steps in which a --feature-scale below 1 is a window at full size instead (default: %(default)s)",
     )
     add("--adversarial-from", type=int, default=0, help="images after which the critics join (default: %(default)s)")
+    critics = "a run whose critics those of a new run begin with (default: they begin anew)"
+    add("--critics-from", type=Path, metavar="RUN", help=critics)
     add("--critic-width", type=int, default=64, help="channels of the pixel critic's first layer (default: %(default)s)")
     supervision = parser.add_mutually_exclusive_group()
     full = "losses on the raw output instead of the composed image (Table 2)"
@@ -215,6 +218,7 @@ def preparation(
     grow: int = GROW,
     photograph: bool = False,
     cut: float = 0.0,
+    dark: float = 0.0,
     worn: bool = False,
     seen: bool = False,
 ) -> Prepare:
@@ -222,14 +226,15 @@ def preparation(
     box about the masks.
 
     photograph: the truth is as the synthesizer's camera takes it. cut: share 0..1 of faces that the edge of a frame cuts; no
-    truth is known beyond it. worn: what is left of the face is as it is with the mask on. seen: the network sees the cloth of
-    the masks, and so all that ``worn`` shows.
+    truth is known beyond it. dark: share of faces that get darker skin. worn: what is left of the face is as it is with the
+    mask on. seen: the network sees the cloth of the masks, and so all that ``worn`` shows.
     """
     cloth = worn or seen
 
     def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
-        drawn = draw_batch(pack, rows, jitter=jitter, generator=generator, device=device)
-        faces, landmarks, valid = turn_some(*drawn, generator, share=turn, jitter=jitter)
+        faces, landmarks, valid = draw_batch(pack, rows, jitter=jitter, generator=generator, device=device)
+        faces = darken_some(faces, landmarks, generator, share=dark)
+        faces, landmarks, valid = turn_some(faces, landmarks, valid, generator, share=turn, jitter=jitter)
         truth, mask, masked = draw_masks(faces, landmarks, synthesizer, generator, grow=grow, cloth=cloth)
         if not cloth:
             truth = synthesizer.photograph(truth[:, None], generator)[:, 0] if photograph else truth
@@ -301,6 +306,7 @@ def main(arguments: list[str] | None = None) -> Run:
     # what is read of a dataset with stored masks
     layers = ("truth", "mask", "masked") if seen or options.worn else ("truth", "mask")
     train, where = hold(open_pack(options.pack, "train", tiers=options.tiers, layers=layers, bare=False), options.data, device)
+    check_dark(options, train)
     val = open_pack(options.pack, "val", layers=layers, bare=False)  # where nothing is hidden nothing is to be filled
     synthesizer = masks_for(train, camera=options.camera)
     order = Order(turned_more_often(train), seed=options.seed)
@@ -315,6 +321,7 @@ def main(arguments: list[str] | None = None) -> Run:
         grow=options.grow,
         photograph=options.camera > 0,
         cut=options.cut,
+        dark=options.dark,
         worn=options.worn,
         seen=seen,
     )
@@ -324,6 +331,7 @@ def main(arguments: list[str] | None = None) -> Run:
     average = Average(network, decay=options.ema)
     objective = make_objective(options, method, device)
     optimizer = torch.optim.Adam(network.parameters(), lr=options.lr, betas=(0.5, 0.999))
+    critics_from(objective.critics, options, log=log)
     parts: dict[str, Any] = {"network": network, "critics": objective.critics, "optimizer": optimizer}
     optimizers = [optimizer]
     if len(objective.critics):

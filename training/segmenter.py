@@ -22,6 +22,7 @@ from vidunmask.training.dataset.stored import masks_for
 from vidunmask.training.masked_faces import MaskSynthesizer
 from vidunmask.training.morphology import dilate, erode
 from vidunmask.training.pack import STILL, Jitter, Order, Pack, draw_batch, open_pack, spread, turned_more_often
+from vidunmask.training.running.beginning import check_dark, start_from
 from vidunmask.training.running.distributed import Team
 from vidunmask.training.running.feed import Prepare, hold
 from vidunmask.training.running.loop import (
@@ -33,9 +34,9 @@ from vidunmask.training.running.loop import (
     check_shares,
     export,
     log_to,
-    start_from,
 )
 from vidunmask.training.synthesis.framing import cut_some, distant_some, stray_some
+from vidunmask.training.synthesis.tone import darken_some
 from vidunmask.training.synthesis.turn import turn_some
 
 NETWORK = "unet"
@@ -90,12 +91,15 @@ def preparation(
     stray: float = 0.0,
     distant: float = 0.0,
     cut: float = 0.0,
+    dark: float = 0.0,
 ) -> Prepare:
-    """What a step works on, from rows of the pack: masked picture and mask. The shares are those of ``FRAMING``."""
+    """What a step works on, from rows of the pack: masked picture and mask. The shares are those of ``FRAMING``, and
+    ``dark`` that of faces that get darker skin."""
 
     def prepare(rows: np.ndarray, generator: torch.Generator) -> tuple[Any, ...]:
-        drawn = draw_batch(pack, rows, jitter=JITTER, generator=generator, device=device)
-        faces, landmarks, _ = turn_some(*drawn, generator, share=turn, jitter=JITTER)
+        faces, landmarks, valid = draw_batch(pack, rows, jitter=JITTER, generator=generator, device=device)
+        faces = darken_some(faces, landmarks, generator, share=dark)
+        faces, landmarks, _ = turn_some(faces, landmarks, valid, generator, share=turn, jitter=JITTER)
         made = synthesizer(faces, landmarks, generator, with_truth=False)
 
         def bare(index: Tensor) -> Tensor:
@@ -162,11 +166,12 @@ def main(arguments: list[str] | None = None) -> Run:
     # what is read of a dataset with stored masks
     layers = ("masked", "mask", "truth") if options.distant else ("masked", "mask")
     train, where = hold(open_pack(options.pack, "train", tiers=options.tiers, layers=layers), options.data, device)
+    check_dark(options, train)
     val = open_pack(options.pack, "val", layers=layers)
     synthesizer = masks_for(train, templates=options.templates)
     order = Order(turned_more_often(train), seed=options.seed)
     framing = {name: getattr(options, name) for name in FRAMING}
-    prepare = preparation(train, synthesizer, device, turn=options.turn, **framing)
+    prepare = preparation(train, synthesizer, device, turn=options.turn, dark=options.dark, **framing)
 
     # --- network ------------------------------------------------------------------------------------------------------
     settings = presets[options.preset]

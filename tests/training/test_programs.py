@@ -219,6 +219,61 @@ def test_beyond_the_frames_edge_the_inpainter_is_shown_the_edge_and_no_truth_is_
     assert sides >= 2
 
 
+@pytest.mark.parametrize("program", [segmenter, inpainter], ids=["segmenter", "inpainter"])
+def test_some_faces_have_darker_skin_before_their_masks_are_drawn(program, pack):
+    images = np.load(pack / "images.npy")
+    images[:] = (230, 190, 165)  # nothing but skin
+    np.save(pack / "images.npy", images)
+    faces = open_pack(pack, "train")
+    made = {}
+    for dark in (0.0, 1.0):
+        more = {"grow": 0, "seen": True} if program is inpainter else {}
+        prepare = program.preparation(faces, masks_for(faces, camera=0.0), torch.device("cpu"), turn=0.0, dark=dark, **more)
+        made[dark] = prepare(faces.rows, torch.Generator().manual_seed(0))
+    corner = (slice(None), slice(None), slice(0, 40), slice(0, 40))  # of the picture, where no mask lies
+    shown = {dark: parts[2 if program is inpainter else 0][corner].mean((0, 2, 3)) for dark, parts in made.items()}
+    assert (shown[1.0] < 0.95 * shown[0.0]).all()
+    if program is inpainter:
+        torch.testing.assert_close(made[1.0][0][corner].mean((0, 2, 3)), shown[1.0], rtol=0, atol=0.02)  # and so is the truth
+
+
+def learned(pack, vgg, run, **more):
+    """The first line of critics' losses of a run, and the run."""
+    made = inpainter.main(options(pack, run, **{"vgg": vgg, "feature_scale": 0.5, "critic_width": 4, "log_every": 2, **more}))
+    return float(re.findall(r"critics (\d+\.\d+)", (run / "log.txt").read_text(encoding="utf-8"))[0]), made
+
+
+def test_critics_go_on_from_those_of_another_run(pack, vgg, tmp_path):
+    first, _ = learned(pack, vgg, tmp_path / "first", images=40, lr=0.004)
+    state = torch.load(tmp_path / "first" / "checkpoint.pt", weights_only=True)["parts"]["critics"]
+    anew, _ = learned(pack, vgg, tmp_path / "anew", images=2)
+    more = {"images": 2, "critics_from": tmp_path / "first"}
+    on, run = learned(pack, vgg, tmp_path / "on", **more, lr=1e-12)
+    kept = run.checkpoint.parts["critics"].state_dict()
+    weight = next(name for name in state if name.endswith("original") or name.endswith("weight"))
+    torch.testing.assert_close(kept[weight], state[weight])
+    assert on < 0.9 * anew  # they know the fills of a fresh network
+    # a run that goes on has its own, and that folder may be gone
+    learned(pack, vgg, tmp_path / "on", **{**more, "images": 4, "critics_from": tmp_path / "gone"})
+
+
+@pytest.mark.parametrize(
+    ("critics", "message"),
+    [
+        ("nowhere", "nowhere: cannot be read"),
+        ("segmenter", "segmenter: holds no critics"),
+        ("wider", "give the --network and the --critic-width"),
+    ],
+)
+def test_critics_that_do_not_fit_are_refused(critics, message, pack, vgg, tmp_path):
+    if critics == "segmenter":
+        segmenter.main(options(pack, tmp_path / "segmenter", images=2))
+    if critics == "wider":
+        learned(pack, vgg, tmp_path / "wider", images=2, critic_width=8)
+    with pytest.raises(WeightsError, match=message):
+        learned(pack, vgg, tmp_path / "run", images=2, critics_from=tmp_path / critics)
+
+
 def test_the_papers_network_learns_from_cloth_and_the_small_ones_from_shapes():
     presets = weights.presets("inpainter", "gated_mcsam")
     sees = {name: inpainter.sees_masks(weights.build("inpainter", "gated_mcsam", presets[name])) for name in presets}

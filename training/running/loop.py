@@ -303,30 +303,6 @@ class Run:
         }
 
 
-def start_from(network: nn.Module, options: argparse.Namespace, *, kind: str, log: Callable[[str], None]) -> None:
-    """Gives the network of a new run the weights of ``--start-from``; one that goes on has its own, and that file may be gone.
-
-    The network may have layers that the file has not, such as a refinement added since: they keep their fresh weights and are
-    named in the log. Raises WeightsError where the file has tensors that the network has not, or of other shapes.
-    """
-    source = options.start_from
-    if source is None or (options.run / CHECKPOINT).exists():
-        return
-    card, state = weights.read(source)
-    if card.kind != kind:
-        raise WeightsError(f"--start-from {source}: is a network of kind {card.kind}; give one of kind {kind}")
-    try:
-        fresh, foreign = network.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"--start-from {source}: other shapes than this --preset ({str(error).splitlines()[-1].strip()})"
-        ) from error
-    if foreign:
-        raise WeightsError(f"--start-from {source}: has {', '.join(foreign[:3])}, which this --preset has not")
-    layers = sorted({name.split(".")[0] for name in fresh})
-    log(f"started from {source}" + (f", fresh: {', '.join(layers)}" if layers else ""))
-
-
 def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, images: int) -> None:
     """The options that both programs have."""
     add = parser.add_argument
@@ -340,6 +316,8 @@ def add_options(parser: argparse.ArgumentParser, *, preset: str, batch: int, ima
         default=0.0,
         help="share of the faces that are turned aside, see synthesis.turn (default: %(default)s)",
     )
+    dark = "share of the faces that get darker skin, see synthesis.tone (default: %(default)s)"
+    add("--dark", type=float, default=0.0, metavar="SHARE", help=dark)
     add("--batch", type=int, default=batch, help="images a step, over all passes and processes (default: %(default)s)")
     add("--images", type=int, default=images, help="stop after so many images (default: %(default)s)")
     add("--minutes", type=float, default=1e9, help="stop after so much time, with a checkpoint")
@@ -398,7 +376,7 @@ def check_options(options: argparse.Namespace) -> torch.device:
     """Rejects options that cannot work, and returns the device."""
     check_least(options, 1, "batch", "images", "accumulate", "together", "log_every", "evaluate_every", "val_faces")
     check_least(options, 0, "minutes", "cooldown", "seed", "ahead")
-    check_shares(options, "turn", "ema")
+    check_shares(options, "turn", "dark", "ema")
     if not 0 < options.lr < float("inf"):
         raise UsageError(f"--lr {options.lr}: must be a number above 0")
     processes = int(os.environ.get("WORLD_SIZE", "1"))

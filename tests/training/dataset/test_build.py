@@ -290,6 +290,13 @@ def test_a_network_trains_from_stored_masks(dataset, tmp_path):
     assert run.clock.images == 8
 
 
+@pytest.mark.parametrize("program", [segmenter, inpainter], ids=["segmenter", "inpainter"])
+def test_skin_under_stored_masks_is_not_darkened(program, dataset, tmp_path):
+    arguments = ["--pack", str(dataset), "--run", str(tmp_path / "run"), "--preset", "tiny", "--dark", "0.2"]
+    with pytest.raises(UsageError, match=r"--dark 0\.2: .* has its masks drawn already; leave it out"):
+        program.main(arguments)
+
+
 def test_a_network_learns_distant_faces_from_stored_masks(dataset, tmp_path, monkeypatch):
     read = []
 
