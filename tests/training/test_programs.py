@@ -244,7 +244,7 @@ def learned(pack, vgg, run, **more):
 
 
 def test_critics_go_on_from_those_of_another_run(pack, vgg, tmp_path):
-    first, _ = learned(pack, vgg, tmp_path / "first", images=40, lr=0.004)
+    learned(pack, vgg, tmp_path / "first", images=40, lr=0.004)
     state = torch.load(tmp_path / "first" / "checkpoint.pt", weights_only=True)["parts"]["critics"]
     anew, _ = learned(pack, vgg, tmp_path / "anew", images=2)
     more = {"images": 2, "critics_from": tmp_path / "first"}
