@@ -97,6 +97,15 @@ def test_a_doubtful_mask_is_taken_off_a_large_face_and_not_off_a_small_one(enlar
     assert [item.faces[0].opacity for item in done] == [opacity] * 12
 
 
+@pytest.mark.parametrize(("enlarged", "reach"), [(1.0, SAFETY), (4.0, MOST)])
+def test_the_hole_of_a_face_that_is_small_in_the_frame_reaches_further(enlarged, reach):
+    (item,) = crops([True])
+    small = replace(item, faces=tuple(replace(crop, frame_to_crop=enlarged * np.eye(2, 3)) for crop in item.faces))
+    ((fill,),) = (done.faces for done in unmask([small], Unmasker(BlueIsMask(), Skin())))
+    rows = np.flatnonzero(fill.mask[:, 128])
+    assert (rows[0], rows[-1]) == (135 - reach - RIM, 224 + reach + RIM)
+
+
 def test_the_cut_flag_and_frames_without_faces_pass_through():
     items = [*crops([True] * 5), FrameFaces(SimpleNamespace(index=5, time=Fraction(1, 5), nbytes=0), ())]
     out = list(unmask(items, Unmasker(BlueIsMask(), Skin())))
