@@ -263,6 +263,7 @@ def test_critics_go_on_from_those_of_another_run(pack, vgg, tmp_path):
         ("nowhere", "nowhere: cannot be read"),
         ("segmenter", "segmenter: holds no critics"),
         ("wider", "give the --network and the --critic-width"),
+        ("without", "without: that run has no critics"),
     ],
 )
 def test_critics_that_do_not_fit_are_refused(critics, message, pack, vgg, tmp_path):
@@ -270,6 +271,8 @@ def test_critics_that_do_not_fit_are_refused(critics, message, pack, vgg, tmp_pa
         segmenter.main(options(pack, tmp_path / "segmenter", images=2))
     if critics == "wider":
         learned(pack, vgg, tmp_path / "wider", images=2, critic_width=8)
+    if critics == "without":
+        inpainter.main(options(pack, tmp_path / "without", images=2, network="rfr", vgg=vgg, size=64))
     with pytest.raises(WeightsError, match=message):
         learned(pack, vgg, tmp_path / "run", images=2, critics_from=tmp_path / critics)
 
