@@ -21,9 +21,9 @@ LUMA = (0.2126, 0.7152, 0.0722)
 def darken_some(images: Tensor, landmarks: Tensor, generator: torch.Generator, *, share: float) -> Tensor:
     """Gives a ``share`` 0..1 of pictures (B, 3, S, S) 0..1 darker skin than the photo's; landmarks (B, 68, 2) in pixels.
 
-    What has the chroma of the cheeks and of the brow loses light as more melanin takes it, blue more than red; eyes, teeth,
-    cloth of other colours and most of a highlight stay. A camera makes up for some of it by a longer exposure. Faces that are
-    dark already stay as they are.
+    What has the chroma of the cheeks and of the brow loses light as more melanin takes it, blue more than red; eyes, teeth and
+    cloth of other colours stay, and a highlight loses a third less. A camera makes up for some of it by a longer exposure.
+    Faces that are dark already stay as they are.
     """
     if share <= 0:
         return images
@@ -41,7 +41,7 @@ def darken_some(images: Tensor, landmarks: Tensor, generator: torch.Generator, *
     bright = (skin.exp() * luma).sum(1)  # (N,)
     depth = torch.where(bright > DARK, depth.minimum((bright / (0.25 * DARK)).log()), 0.0)
     melanin = light.new_tensor(MELANIN)
-    loss = like_skin(light, skin) * (depth[:, None] * melanin)[:, :, None, None]
+    loss = _like_skin(light, skin) * (depth[:, None] * melanin)[:, :, None, None]
     gain = exposure * (depth[:, None] * melanin * luma).sum(1)
     darker = (light - loss + gain[:, None, None, None]).exp() - FLOOR
     made = images.clone()
@@ -49,7 +49,7 @@ def darken_some(images: Tensor, landmarks: Tensor, generator: torch.Generator, *
     return made
 
 
-def like_skin(light: Tensor, skin: Tensor) -> Tensor:
+def _like_skin(light: Tensor, skin: Tensor) -> Tensor:
     """How much each place of log linear light (N, 3, S, S) is of the colour (N, 3), (N, 1, S, S) of 0 to 1."""
     skin = skin[:, :, None, None]
     red = (light[:, :1] - light[:, 1:2]) - (skin[:, :1] - skin[:, 1:2])
